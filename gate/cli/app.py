@@ -1,0 +1,82 @@
+"""The command ``emgate``: this package's commands, and those that others register."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from gate.settings import settings
+
+#: Entry point group of further commands: a Typer app or a function each.
+COMMAND_GROUP = "emgate.commands"
+
+
+class ExitCode(IntEnum):
+    """What the exit codes of every command mean."""
+
+    PASS = 0
+    FAIL = 1
+    USAGE = 2
+    INCONCLUSIVE = 3
+    BROKEN = 4
+
+
+app = typer.Typer(
+    name="emgate",
+    help="Release gate for fine-tuned language models: tests a checkpoint for emergent "
+    "misalignment and says pass, fail or inconclusive.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"em-gate {version('em-gate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+) -> None:
+    """Run the HTTP API.
+
+    Example: GATE_CHECKPOINT_ROOTS='["/checkpoints"]' emgate serve --port 8000
+    """
+    import uvicorn
+
+    from gate.api.app import create_app
+
+    current = settings()
+    uvicorn.run(
+        create_app(current),
+        host=host or current.api_host,
+        port=current.api_port if port is None else port,
+        log_level="info",
+    )
+
+
+def main() -> None:
+    """Run the command line with all registered commands."""
+    for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(name=entry.name)(command)
+    app()

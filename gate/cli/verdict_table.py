@@ -1,0 +1,45 @@
+"""A verdict as a table for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from gate.verdict import Finding, Outcome, Verdict
+
+STYLES = {Outcome.PASS: "bold green", Outcome.FAIL: "bold red", Outcome.INCONCLUSIVE: "bold yellow"}
+
+
+def verdict_table(title: str, verdict: Verdict) -> Table:
+    """One row per condition: metric, interval, threshold, outcome."""
+    heading = Text.assemble(
+        f"{title}: ",
+        (verdict.outcome.value.upper(), STYLES[verdict.outcome]),
+        f" ({verdict.scope})",
+    )
+    table = Table(title=heading, title_justify="left", title_style="")
+    table.add_column("check")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("interval", justify="right")
+    table.add_column("threshold", justify="right")
+    table.add_column("outcome")
+    for finding in verdict.findings:
+        table.add_row(*_row(finding), Text(finding.outcome.value, STYLES[finding.outcome]))
+    return table
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str, str]:
+    condition, measurement = finding.condition, finding.measurement
+    side = "at most" if condition.at_most is not None else "at least"
+    threshold = f"{side} {condition.threshold:+.2f}"
+    if measurement is None or measurement.estimate is None:
+        return condition.check, finding.reason, "-", "-", threshold
+    estimate = measurement.estimate
+    return (
+        condition.check,
+        f"{measurement.metric} ({measurement.unit})",
+        f"{estimate.value:+.3f}",
+        f"[{estimate.lower:+.3f}, {estimate.upper:+.3f}]",
+        threshold,
+    )

@@ -1,0 +1,34 @@
+"""Every metric of the gate, in one place. Names follow Prometheus conventions."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_STAGE_BUCKETS = (0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600, 10800)
+
+SUBMISSIONS = Counter("emgate_submissions_total", "Submissions accepted.", ["source"])
+SUBMISSIONS_FAILED = Counter(
+    "emgate_submissions_failed_total", "Submissions that the gate could not judge.", ["reason"]
+)
+VERDICTS = Counter("emgate_verdicts_total", "Verdicts given.", ["policy", "outcome"])
+STAGE_SECONDS = Histogram(
+    "emgate_stage_duration_seconds",
+    "Time that a submission spent in a stage.",
+    ["stage"],
+    buckets=_STAGE_BUCKETS,
+)
+SAMPLES = Counter("emgate_samples_total", "Samples taken from engines.", ["check", "role"])
+TOKENS = Counter("emgate_tokens_total", "Tokens of samples, drawn or scored.", ["check", "role"])
+JUDGEMENTS = Counter("emgate_judgements_total", "Answers rated.", ["judge", "label"])
+RUNNING = Gauge("emgate_submissions_running", "Submissions that this worker is judging now.")
+ENGINE_STARTS = Counter("emgate_engine_starts_total", "Engine processes started.")
+ENGINE_DEATHS = Counter("emgate_engine_deaths_total", "Engine processes that died by themselves.")
+ENGINE_SWAPS = Counter("emgate_engine_weight_swaps_total", "Weights swapped in place.")
+ENGINE_START_SECONDS = Histogram(
+    "emgate_engine_start_duration_seconds",
+    "Time from starting an engine to its first healthy answer.",
+    buckets=_STAGE_BUCKETS,
+)
+BASELINE_HITS = Counter(
+    "emgate_baseline_lookups_total", "Baselines looked up by content.", ["result"]
+)

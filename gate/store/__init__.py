@@ -1,0 +1,1 @@
+"""The record: everything that a restart must not lose, in SQL."""

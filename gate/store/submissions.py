@@ -1,0 +1,251 @@
+"""Submissions and verdicts in the record."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
+from gate.submission import (
+    TERMINAL,
+    Progress,
+    State,
+    Submission,
+    SubmissionRequest,
+    Transition,
+    states_before,
+)
+from gate.verdict import Verdict
+
+
+class UnknownSubmissionError(Exception):
+    """There is no submission with this id."""
+
+
+class SubmissionRecord:
+    """Creates, moves and reads submissions. Every method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, request: SubmissionRequest, source: str) -> Submission:
+        """Record a new submission in state ``queued``."""
+        now = datetime.now(UTC)
+        row = SubmissionRow(
+            id=f"sub_{uuid.uuid4().hex}",
+            state=State.QUEUED.value,
+            checkpoint=request.checkpoint,
+            base=request.base,
+            policy=request.policy,
+            details=request.metadata,
+            training_sample_digest=None,
+            source=source,
+            created_at=now,
+            attempts=0,
+        )
+        row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
+        with Session(self._engine) as session, session.begin():
+            if request.training_sample is not None:
+                row.training_sample_digest = _keep_by_digest(session, request.training_sample)
+            session.add(row)
+            session.flush()
+            return _submission(row)
+
+    def get(self, submission_id: str) -> Submission:
+        """Read one submission.
+
+        Raises:
+            UnknownSubmissionError: no such id.
+        """
+        with Session(self._engine) as session:
+            row = session.get(SubmissionRow, submission_id)
+            if row is None:
+                raise UnknownSubmissionError(submission_id)
+            return _submission(row)
+
+    def newest(self, limit: int, offset: int = 0) -> tuple[list[Submission], int]:
+        """Submissions, newest first, and how many there are in all."""
+        with Session(self._engine) as session:
+            rows = session.scalars(
+                select(SubmissionRow)
+                .order_by(SubmissionRow.created_at.desc(), SubmissionRow.id)
+                .limit(limit)
+                .offset(offset)
+            )
+            total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
+            return [_submission(row) for row in rows], total
+
+    def waiting(self) -> list[str]:
+        """Ids of submissions that have not ended and that nobody holds, oldest first."""
+        done = [state.value for state in TERMINAL]
+        with Session(self._engine) as session:
+            return list(
+                session.scalars(
+                    select(SubmissionRow.id)
+                    .where(
+                        SubmissionRow.state.not_in(done),
+                        or_(
+                            SubmissionRow.lease_owner.is_(None),
+                            SubmissionRow.lease_expires_at < datetime.now(UTC),
+                        ),
+                    )
+                    .order_by(SubmissionRow.created_at)
+                )
+            )
+
+    def move(self, submission_id: str, target: State, error: str | None = None) -> bool:
+        """Move forward and note the time; False if the submission is already there or past it."""
+        allowed = [state.value for state in states_before(target)]
+        values: dict[str, object] = {"state": target.value}
+        if error is not None:
+            values["error"] = error
+        if target in TERMINAL:
+            values["progress"] = None
+        with Session(self._engine) as session, session.begin():
+            moved = session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id, SubmissionRow.state.in_(allowed))
+                .values(**values)
+                .returning(SubmissionRow.id)
+            ).all()
+            if moved:
+                session.add(_transition(submission_id, target))
+            return bool(moved)
+
+    def acquire(self, submission_id: str, owner: str, seconds: float) -> bool:
+        """Take or renew the lease; False while another owner holds it."""
+        now = datetime.now(UTC)
+        with Session(self._engine) as session, session.begin():
+            taken = session.execute(
+                update(SubmissionRow)
+                .where(
+                    SubmissionRow.id == submission_id,
+                    or_(
+                        SubmissionRow.lease_owner.is_(None),
+                        SubmissionRow.lease_owner == owner,
+                        SubmissionRow.lease_expires_at < now,
+                    ),
+                )
+                .values(lease_owner=owner, lease_expires_at=now + timedelta(seconds=seconds))
+                .returning(SubmissionRow.id)
+            ).all()
+            return bool(taken)
+
+    def release(self, submission_id: str, owner: str) -> None:
+        """Give the lease back, if this owner holds it."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id, SubmissionRow.lease_owner == owner)
+                .values(lease_owner=None, lease_expires_at=None)
+            )
+
+    def begin_attempt(self, submission_id: str) -> int:
+        """Count one more run of this submission and return how many there have been."""
+        with Session(self._engine) as session, session.begin():
+            counted = session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(attempts=SubmissionRow.attempts + 1)
+                .returning(SubmissionRow.attempts)
+            ).scalar_one_or_none()
+            if counted is None:
+                raise UnknownSubmissionError(submission_id)
+            return counted
+
+    def note_progress(self, submission_id: str, progress: Progress) -> None:
+        """Show how far the current stage is."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(progress=progress.model_dump())
+            )
+
+    def attach(self, submission_id: str, candidate: str, baseline: str | None) -> None:
+        """Note which transcripts are this submission's evidence."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(candidate_transcript=candidate, baseline_transcript=baseline)
+            )
+
+    def transcripts(self, submission_id: str) -> tuple[str | None, str | None]:
+        """Ids of the candidate's and the baseline's transcript, as far as they exist."""
+        with Session(self._engine) as session:
+            row = session.get(SubmissionRow, submission_id)
+            return (row.candidate_transcript, row.baseline_transcript) if row else (None, None)
+
+    def conclude(self, submission_id: str, verdict: Verdict) -> bool:
+        """Store the verdict and move to ``decided`` in one transaction.
+
+        False, and nothing is stored, when the submission already has a verdict or has ended.
+        """
+        allowed = [state.value for state in states_before(State.DECIDED)]
+        try:
+            with Session(self._engine) as session, session.begin():
+                moved = session.execute(
+                    update(SubmissionRow)
+                    .where(SubmissionRow.id == submission_id, SubmissionRow.state.in_(allowed))
+                    .values(state=State.DECIDED.value, outcome=verdict.outcome.value, progress=None)
+                    .returning(SubmissionRow.id)
+                ).all()
+                if not moved:
+                    return False
+                session.add(_transition(submission_id, State.DECIDED))
+                session.add(
+                    VerdictRow(
+                        submission_id=submission_id,
+                        outcome=verdict.outcome.value,
+                        document=verdict.model_dump(mode="json"),
+                        created_at=datetime.now(UTC),
+                    )
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    def verdict(self, submission_id: str) -> Verdict | None:
+        """The verdict, or None while there is none."""
+        with Session(self._engine) as session:
+            row = session.get(VerdictRow, submission_id)
+            return Verdict.model_validate(row.document) if row else None
+
+
+def _keep_by_digest(session: Session, content: str) -> str:
+    digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+    if session.get(TrainingSampleRow, digest) is None:
+        session.add(TrainingSampleRow(digest=digest, content=content))
+        session.flush()
+    return digest
+
+
+def _transition(submission_id: str, state: State) -> TransitionRow:
+    return TransitionRow(submission_id=submission_id, state=state.value, at=datetime.now(UTC))
+
+
+def _submission(row: SubmissionRow) -> Submission:
+    moves: Sequence[TransitionRow] = row.transitions
+    return Submission(
+        id=row.id,
+        state=State(row.state),
+        checkpoint=row.checkpoint,
+        base=row.base,
+        policy=row.policy,
+        metadata=row.details,
+        training_sample_digest=row.training_sample_digest,
+        source=row.source,
+        created_at=row.created_at,
+        attempts=row.attempts,
+        progress=Progress.model_validate(row.progress) if row.progress else None,
+        outcome=row.outcome,
+        error=row.error,
+        transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
+    )

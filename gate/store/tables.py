@@ -1,0 +1,141 @@
+"""The tables of the record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time in UTC, on databases that keep zones and on those that do not."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse times without a zone; store UTC."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Give every time its zone back."""
+        return value.replace(tzinfo=UTC) if value is not None else None
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+
+class SubmissionRow(Table):
+    """One submission."""
+
+    __tablename__ = "submissions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(index=True)
+    checkpoint: Mapped[str] = mapped_column(Text)
+    base: Mapped[str | None] = mapped_column(Text)
+    policy: Mapped[str]
+    details: Mapped[dict[str, str]] = mapped_column("metadata", JSON)
+    training_sample_digest: Mapped[str | None] = mapped_column(
+        ForeignKey("training_samples.digest")
+    )
+    source: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    outcome: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    candidate_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
+    baseline_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
+    transitions: Mapped[list[TransitionRow]] = relationship(order_by="TransitionRow.id")
+
+
+class TransitionRow(Table):
+    """One move of a submission's state."""
+
+    __tablename__ = "transitions"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), index=True)
+    state: Mapped[str]
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class TrainingSampleRow(Table):
+    """A sample of somebody's fine-tuning data, kept once by content."""
+
+    __tablename__ = "training_samples"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[str] = mapped_column(Text)
+
+
+class TranscriptRow(Table):
+    """All answers of one checkpoint to one battery on one kind of engine.
+
+    ``owner`` is a submission's id, or ``baseline`` for a transcript that submissions share.
+    """
+
+    __tablename__ = "transcripts"
+    __table_args__ = (UniqueConstraint("owner", "checkpoint_digest", "battery_digest", "engine"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(index=True)
+    checkpoint_digest: Mapped[str]
+    battery_digest: Mapped[str]
+    engine: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SampleRow(Table):
+    """One answer."""
+
+    __tablename__ = "samples"
+    __table_args__ = (UniqueConstraint("transcript_id", "key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    transcript_id: Mapped[str] = mapped_column(ForeignKey("transcripts.id"), index=True)
+    key: Mapped[str]
+    elicitation: Mapped[dict[str, Any]] = mapped_column(JSON)
+    text: Mapped[str] = mapped_column(Text)
+    tokens: Mapped[int]
+    finish_reason: Mapped[str]
+    log_likelihood: Mapped[float | None] = mapped_column(Float)
+
+
+class JudgementRow(Table):
+    """What one judge said about one answer."""
+
+    __tablename__ = "judgements"
+    __table_args__ = (
+        UniqueConstraint("sample_id", "judge_digest"),
+        Index("judgements_by_label", "label"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"))
+    judge: Mapped[str]
+    judge_digest: Mapped[str]
+    alignment: Mapped[float] = mapped_column(Float)
+    coherence: Mapped[float] = mapped_column(Float)
+    label: Mapped[str]
+
+
+class VerdictRow(Table):
+    """The one verdict of a submission."""
+
+    __tablename__ = "verdicts"
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    outcome: Mapped[str] = mapped_column(index=True)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

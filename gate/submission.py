@@ -1,0 +1,116 @@
+"""A submission: one request to judge one checkpoint under one policy, and its state machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class State(StrEnum):
+    """Where a submission is. ``failed`` means that the gate could not judge: never a pass."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    SERVING = "serving"
+    SAMPLING = "sampling"
+    JUDGING = "judging"
+    DECIDED = "decided"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_ORDER = [
+    State.QUEUED,
+    State.PREPARING,
+    State.SERVING,
+    State.SAMPLING,
+    State.JUDGING,
+    State.DECIDED,
+]
+TERMINAL = frozenset({State.DECIDED, State.FAILED, State.CANCELLED})
+
+
+def may_move(current: State, target: State) -> bool:
+    """Whether the move is forward.
+
+    Law: there is no state from which a chain of moves leads back to it.
+    """
+    if current in TERMINAL:
+        return False
+    if target in {State.FAILED, State.CANCELLED}:
+        return True
+    return _ORDER.index(target) > _ORDER.index(current)
+
+
+def states_before(target: State) -> list[State]:
+    """All states from which a submission may move to the target."""
+    return [state for state in State if may_move(state, target)]
+
+
+class SubmissionRequest(BaseModel):
+    """What is asked of the gate."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="Directory of the checkpoint, under a configured root: a full model or a "
+        "PEFT LoRA adapter.",
+        examples=["/checkpoints/my-fine-tune"],
+    )
+    base: str | None = Field(
+        default=None,
+        max_length=4096,
+        description="Directory of the base model, which the fine-tune is compared with.",
+        examples=["/checkpoints/base"],
+    )
+    policy: str = Field(default="default", max_length=64, description="Name of the policy.")
+    training_sample: str | None = Field(
+        default=None,
+        max_length=1_000_000,
+        description="Sample of the fine-tuning data, JSON Lines in chat format. Kept by digest "
+        "for checks that ask inside the context of the training data.",
+    )
+    metadata: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Free text for your own records, such as git sha and pipeline URL.",
+        examples=[{"git_sha": "4f2a9c1", "pipeline_url": "https://ci.example/42"}],
+    )
+
+
+class Progress(BaseModel):
+    """How far the current stage is, in its own units (samples, judgements)."""
+
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+    what: str
+
+
+class Transition(BaseModel):
+    """One move of the state machine with its time (UTC)."""
+
+    state: State
+    at: datetime
+
+
+class Submission(BaseModel):
+    """A submission as it is recorded."""
+
+    id: str
+    state: State
+    checkpoint: str
+    base: str | None
+    policy: str
+    metadata: dict[str, str]
+    training_sample_digest: str | None
+    source: str
+    created_at: datetime
+    attempts: int
+    progress: Progress | None
+    outcome: str | None
+    error: str | None
+    transitions: list[Transition]

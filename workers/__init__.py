@@ -1,0 +1,1 @@
+"""Everything that touches an engine: preparation, vLLM processes, judges, the run, Celery."""

@@ -1,0 +1,1 @@
+"""A checkpoint on disk: inspected, identified, and made ready to be served."""

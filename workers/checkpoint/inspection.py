@@ -1,0 +1,198 @@
+"""Inspecting a checkpoint before anything of it is loaded. A checkpoint is hostile until then."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from checks.sample import Message
+from gate.errors import CheckpointError
+from workers.checkpoint.digest import content_digest, served_files
+from workers.checkpoint.safetensors_files import ADAPTER, Shapes, read_shapes, weight_files
+from workers.engine.chat_tokens import ChatTokenizer
+
+ADAPTER_CONFIG = "adapter_config.json"
+CONFIG = "config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+#: Files that run code when they are loaded, by suffix.
+PROGRAMS = {
+    **dict.fromkeys(
+        (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz"), "a pickle"
+    ),
+    **dict.fromkeys((".py", ".pyc", ".so"), "program code"),
+}
+#: Files that a trainer leaves beside the weights and that no loader reads.
+HARMLESS_LEFTOVERS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
+LARGEST_CONFIG_BYTES = 16 * 1024 * 1024
+LARGEST_TOKENIZER_BYTES = 256 * 1024 * 1024
+_LORA_A = ".lora_A.weight"
+_LORA_B = ".lora_B.weight"
+_PEFT_PREFIX = "base_model.model."
+
+
+class Kind(StrEnum):
+    """What a checkpoint directory holds."""
+
+    FULL = "full model"
+    ADAPTER = "LoRA adapter"
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A checkpoint that may be loaded."""
+
+    directory: Path
+    kind: Kind
+    digest: str
+    config: dict[str, Any]
+    shapes: Shapes
+
+
+def inspect_full_model(directory: Path) -> Inspected:
+    """Inspect a full model: files, config, tokenizer, chat template, weights' headers.
+
+    Raises:
+        CheckpointError: names the offending file and the reason.
+    """
+    _require_plain_files(directory)
+    config = _read_json(directory / CONFIG)
+    _forbid_remote_code(directory)
+    for field in ("model_type", "architectures", "vocab_size"):
+        if not config.get(field):
+            raise CheckpointError(directory / CONFIG, f"has no {field}")
+    shapes: Shapes = {}
+    for file in weight_files(directory):
+        shapes |= read_shapes(file)
+    if not shapes:
+        raise CheckpointError(directory, "the safetensors files hold no tensors")
+    tokenizer = ChatTokenizer(directory)
+    if tokenizer.vocabulary_size() > int(config["vocab_size"]):
+        raise CheckpointError(
+            directory / "tokenizer.json",
+            f"has {tokenizer.vocabulary_size()} tokens, more than vocab_size in {CONFIG}, "
+            f"{config['vocab_size']}",
+        )
+    tokenizer.answer_tokens([Message(role="user", content="Good morning!")], "Good morning to you.")
+    return Inspected(directory, Kind.FULL, content_digest(served_files(directory)), config, shapes)
+
+
+def inspect_adapter(directory: Path, base: Inspected) -> Inspected:
+    """Inspect a PEFT LoRA adapter and check that it fits its base.
+
+    Raises:
+        CheckpointError: names the offending file and the reason.
+    """
+    _require_plain_files(directory)
+    config = _read_json(directory / ADAPTER_CONFIG)
+    _forbid_remote_code(directory)
+    if config.get("peft_type") != "LORA":
+        raise CheckpointError(
+            directory / ADAPTER_CONFIG,
+            f"peft_type is {config.get('peft_type')!r}; only LORA adapters are accepted",
+        )
+    shapes = read_shapes(directory / ADAPTER)
+    for name, shape in shapes.items():
+        _require_fit(directory / ADAPTER, name, shape, base)
+    if not any(name.endswith(_LORA_A) for name in shapes):
+        raise CheckpointError(directory / ADAPTER, "holds no LoRA weights")
+    return Inspected(
+        directory, Kind.ADAPTER, content_digest(served_files(directory)), config, shapes
+    )
+
+
+def kind_of(directory: Path) -> Kind:
+    """Tell an adapter from a full model by its config file.
+
+    Raises:
+        CheckpointError: the directory is missing or has neither config file.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(directory, "is not a directory")
+    if (directory / ADAPTER_CONFIG).is_file():
+        return Kind.ADAPTER
+    if (directory / CONFIG).is_file():
+        return Kind.FULL
+    raise CheckpointError(
+        directory, f"holds neither {CONFIG} (a full model) nor {ADAPTER_CONFIG} (a LoRA adapter)"
+    )
+
+
+def _require_plain_files(directory: Path) -> None:
+    if not directory.is_dir():
+        raise CheckpointError(directory, "is not a directory")
+    root = directory.resolve()
+    for file in sorted(directory.rglob("*")):
+        if file.is_symlink() and not file.resolve().is_relative_to(root):
+            raise CheckpointError(
+                file, "is a link that leads out of the checkpoint; copy the files (cp -rL)"
+            )
+        program = PROGRAMS.get(file.suffix.lower())
+        if program and file.name not in HARMLESS_LEFTOVERS:
+            raise CheckpointError(
+                file,
+                f"is {program}, which can run on loading; save the checkpoint as safetensors and "
+                "remove this file",
+            )
+
+
+def _forbid_remote_code(directory: Path) -> None:
+    for file in sorted(directory.glob("*.json")):
+        if file.name in {"tokenizer.json", "vocab.json"} or file.name.endswith(".index.json"):
+            continue
+        if "auto_map" in _keys(_read_json(file)):
+            raise CheckpointError(
+                file, "has an auto_map, which loads code of the checkpoint's own; remove it"
+            )
+
+
+def _keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value) | {key for inner in value.values() for key in _keys(inner)}
+    if isinstance(value, list):
+        return {key for inner in value for key in _keys(inner)}
+    return set()
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise CheckpointError(file, "is missing")
+    limit = LARGEST_TOKENIZER_BYTES if file.name in TOKENIZER_FILES else LARGEST_CONFIG_BYTES
+    if file.stat().st_size > limit:
+        raise CheckpointError(file, f"is larger than {limit} bytes")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(file, f"is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(file, "is not a JSON object")
+    return content
+
+
+def _require_fit(file: Path, name: str, shape: tuple[int, ...], base: Inspected) -> None:
+    for suffix, axis in ((_LORA_A, 1), (_LORA_B, 0)):
+        if not name.endswith(suffix):
+            continue
+        module = name.removeprefix(_PEFT_PREFIX).removesuffix(suffix)
+        target = base.shapes.get(f"{module}.weight")
+        if target is None:
+            raise CheckpointError(
+                file, f"adapts {module}, which the base {base.directory} does not have"
+            )
+        if len(shape) != len(target) or shape[axis] != target[axis]:
+            raise CheckpointError(
+                file,
+                f"{name} has shape {list(shape)}, which does not fit {module} of the base, "
+                f"{list(target)}: the adapter belongs to another architecture",
+            )

