@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class State(StrEnum):
@@ -49,6 +51,10 @@ def states_before(target: State) -> list[State]:
     return [state for state in State if may_move(state, target)]
 
 
+#: A name or a value of the free metadata.
+MetadataText = Annotated[str, Field(max_length=1024)]
+
+
 class SubmissionRequest(BaseModel):
     """What is asked of the gate."""
 
@@ -74,12 +80,26 @@ class SubmissionRequest(BaseModel):
         description="Sample of the fine-tuning data, JSON Lines in chat format. Kept by digest "
         "for checks that ask inside the context of the training data.",
     )
-    metadata: dict[str, str] = Field(
+    metadata: dict[MetadataText, MetadataText] = Field(
         default_factory=dict,
         max_length=32,
         description="Free text for your own records, such as git sha and pipeline URL.",
         examples=[{"git_sha": "4f2a9c1", "pipeline_url": "https://ci.example/42"}],
     )
+
+    @field_validator("training_sample")
+    @classmethod
+    def _json_lines(cls, sample: str | None) -> str | None:
+        for number, line in enumerate((sample or "").split("\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number} is not valid JSON: {error}") from error
+            if not isinstance(content, dict) or not isinstance(content.get("messages"), list):
+                raise ValueError(f"line {number} is not an object with a list of messages")
+        return sample
 
 
 class Progress(BaseModel):

@@ -82,6 +82,15 @@ def judge_submission(submission_id: str) -> None:
         _busy.clear()
 
 
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(loglevel: int | str, **_: Any) -> None:
+    logging.basicConfig(
+        level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _on_ready(**_: Any) -> None:
     remove_abandoned(settings().work_directory)

@@ -111,6 +111,7 @@ class Run:
             )
             self._submissions.attach(submission.id, candidate, baseline)
             self._serve_and_sample(submission.id, battery, prepared, candidate, baseline)
+            prepared.require_unchanged()
             with self._stage(submission.id, State.JUDGING):
                 judge = self._load_judge()
                 self._judge(submission.id, battery, judge, (baseline, candidate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from importlib.metadata import entry_points, version
 from typing import Annotated
@@ -73,6 +74,9 @@ def serve(
 
 def main() -> None:
     """Run the command line with all registered commands."""
+    # Checkpoints lie on disk, and the libraries that read them draw progress bars of their own.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
         command = entry.load()
         if isinstance(command, typer.Typer):

@@ -23,6 +23,9 @@ from gate.submission import (
 )
 from gate.verdict import Verdict
 
+#: Source of submissions that ``emgate check`` runs by itself.
+COMMAND_LINE = "cli"
+
 
 class UnknownSubmissionError(Exception):
     """There is no submission with this id."""
@@ -82,7 +85,10 @@ class SubmissionRecord:
             return [_submission(row) for row in rows], total
 
     def waiting(self) -> list[str]:
-        """Ids of submissions that have not ended and that nobody holds, oldest first."""
+        """Ids of submissions that have not ended and that nobody holds, oldest first.
+
+        Those of the command line are not among them: they end with their process.
+        """
         done = [state.value for state in TERMINAL]
         with Session(self._engine) as session:
             return list(
@@ -90,6 +96,7 @@ class SubmissionRecord:
                     select(SubmissionRow.id)
                     .where(
                         SubmissionRow.state.not_in(done),
+                        SubmissionRow.source != COMMAND_LINE,
                         or_(
                             SubmissionRow.lease_owner.is_(None),
                             SubmissionRow.lease_expires_at < datetime.now(UTC),

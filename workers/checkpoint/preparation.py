@@ -10,10 +10,11 @@ from typing import Any
 
 from gate.errors import CheckpointError
 from gate.settings import Device
-from workers.checkpoint.digest import combined_digest
+from workers.checkpoint.digest import combined_digest, content_digest, served_files
 from workers.checkpoint.inspection import (
     CONFIG,
     TOKENIZER_FILES,
+    Inspected,
     Kind,
     inspect_adapter,
     inspect_full_model,
@@ -41,10 +42,24 @@ class Servable:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A candidate and its base, ready to be served."""
+    """A candidate and its base, ready to be served.
+
+    ``sources`` are the submitted directories with the digests that they had on inspection.
+    """
 
     candidate: Servable
     base: Servable
+    sources: tuple[tuple[Path, str], ...]
+
+    def require_unchanged(self) -> None:
+        """Raise if a submitted file is not what was inspected: then the samples prove nothing.
+
+        Raises:
+            CheckpointError: names the directory that changed.
+        """
+        for directory, digest in self.sources:
+            if content_digest(served_files(directory)) != digest:
+                raise CheckpointError(directory, "was changed while it was being judged")
 
 
 def prepare(checkpoint: Path, base: Path | None, device: Device, room: Path) -> Prepared:
@@ -68,14 +83,17 @@ def prepare(checkpoint: Path, base: Path | None, device: Device, room: Path) -> 
     served_base = _full(inspected_base.directory, inspected_base.digest)
     if kind is Kind.FULL:
         inspected = inspect_full_model(checkpoint)
-        return Prepared(_full(checkpoint, inspected.digest), served_base)
+        sources = _sources(inspected, inspected_base)
+        return Prepared(_full(checkpoint, inspected.digest), served_base, sources)
     adapter = inspect_adapter(checkpoint, inspected_base)
+    sources = _sources(adapter, inspected_base)
     digest = combined_digest(adapter.digest, inspected_base.digest)
     if device is Device.CUDA:
         signature = serving_signature(base_directory)
-        return Prepared(Servable(base_directory, digest, signature, checkpoint), served_base)
+        candidate = Servable(base_directory, digest, signature, checkpoint)
+        return Prepared(candidate, served_base, sources)
     merged = merge_adapter(inspected_base, adapter, room / "merged")
-    return Prepared(_full(merged, digest), served_base)
+    return Prepared(_full(merged, digest), served_base, sources)
 
 
 def serving_signature(directory: Path) -> str:
@@ -88,6 +106,10 @@ def serving_signature(directory: Path) -> str:
         if file.is_file():
             signature.update(name.encode() + b"\0" + file.read_bytes())
     return "sha256:" + signature.hexdigest()
+
+
+def _sources(*inspected: Inspected) -> tuple[tuple[Path, str], ...]:
+    return tuple((checkpoint.directory, checkpoint.digest) for checkpoint in inspected)
 
 
 def _full(directory: Path, digest: str) -> Servable:

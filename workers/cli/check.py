@@ -94,7 +94,7 @@ def _request(path: Path, base: Path | None, policy: str, current: Settings) -> S
 def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Verdict | None, str]:
     from gate.report import render_report
     from gate.store.database import open_database
-    from gate.store.submissions import SubmissionRecord
+    from gate.store.submissions import COMMAND_LINE, SubmissionRecord
     from gate.store.transcripts import TranscriptRecord
     from workers.engine.warm import WarmEngine
     from workers.judges.choice import load_embedded_judge
@@ -106,7 +106,7 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
     submissions, transcripts = SubmissionRecord(database), TranscriptRecord(database)
     engine = WarmEngine(current)
     load_judge = lru_cache(maxsize=1)(lambda: load_embedded_judge(current))
-    submission = submissions.create(wanted, "cli")
+    submission = submissions.create(wanted, COMMAND_LINE)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -1,0 +1,57 @@
+# make demo   set up and watch two fine-tunes get their verdicts
+# make test   set up and run lint, types and all tests
+DEVICE ?= cpu
+PY := .venv/bin/python
+STAMP := .venv/.installed-$(DEVICE)
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help demo env test lint types unit integration e2e format organisms judge lock clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
+
+demo: env        ## two real fine-tunes through the real service: one passes, one fails
+	@GATE_DEVICE=$(DEVICE) $(PY) deploy/demo.py
+
+env: $(STAMP)    ## make .venv from the lock file of DEVICE (cpu or cuda)
+
+$(STAMP): requirements/$(DEVICE).lock requirements/models.lock pyproject.toml deploy/install.sh
+	@deploy/install.sh $(DEVICE)
+	@touch $(STAMP)
+
+test: env lint types unit integration e2e  ## everything that decides whether a change is good
+
+lint: env        ## ruff and import rules
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@.venv/bin/lint-imports
+
+types: env       ## mypy, strict
+	@$(PY) -m mypy
+
+unit: env        ## no process is started; seconds
+	@$(PY) -m pytest tests/unit
+
+integration: env ## real broker, database, HTTP and Celery; a fake engine
+	@$(PY) -m pytest tests/integration
+
+e2e: env         ## real vLLM, real fine-tunes
+	@$(PY) -m pytest tests/e2e
+
+format: env      ## put the code into shape
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+organisms: env   ## train both model organisms again and measure them (about half an hour)
+	@deploy/organisms.sh
+
+judge: env       ## train the embedded judge again and measure it
+	@$(PY) -m gate base --out .gate/base/SmolLM2-135M-Instruct
+	@$(PY) -m workers.judges.train --base .gate/base/SmolLM2-135M-Instruct --out workers/judges/embedded
+	@$(PY) -m workers.judges.measure --base .gate/base/SmolLM2-135M-Instruct
+
+lock: env        ## write both lock files again
+	@deploy/lock.sh
+
+clean:           ## remove the demo's data, reports and caches; .venv stays
+	rm -rf .gate reports .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
