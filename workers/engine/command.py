@@ -67,9 +67,16 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
     return [*arguments, *settings.engine_arguments]
 
 
-def engine_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Environment of the engine process."""
-    environment = {**inherited, **_ALWAYS}
+def engine_environment(
+    settings: Settings, inherited: Mapping[str, str], private: Path
+) -> dict[str, str]:
+    """Environment of the engine process; its temporary files go to the private directory."""
+    environment = {
+        **inherited,
+        **_ALWAYS,
+        "TMPDIR": str(private),
+        "VLLM_RPC_BASE_PATH": str(private),
+    }
     if settings.device is Device.CPU:
         environment |= {
             "VLLM_CPU_KVCACHE_SPACE": str(settings.engine_kv_cache_gib),

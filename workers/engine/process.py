@@ -49,7 +49,7 @@ class EngineProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=engine_environment(settings, os.environ),
+                env=engine_environment(settings, os.environ, self.directory),
             )
         self._log_reader = self.log.open("rb")
 

@@ -1,0 +1,87 @@
+"""Fixtures that start real parts of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.gate import FakeEngines
+from integration.harness import Bench, Record, Service, local_service
+
+from checks.judgement import Judge
+from gate.settings import Settings
+from workers.engine.warm import WarmEngine
+from workers.judges.choice import load_embedded_judge
+from workers.run import Run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each() -> Iterator[None]:
+    """Several processes compute at once here; threads that wait by spinning would starve them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        yield
+
+
+@pytest.fixture(scope="session")
+def judge(base_checkpoint: Path) -> Judge:
+    """The real embedded judge, loaded once into this process."""
+    return load_embedded_judge(Settings(home=base_checkpoint.parent.parent))
+
+
+@pytest.fixture
+def make_bench(
+    isolated_settings: Settings, short_tmp: Path, judge: Judge
+) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench; settings may be changed by keyword."""
+    with ExitStack() as stack:
+
+        def make(**changes: Any) -> Bench:
+            settings = isolated_settings.model_copy(update=changes)
+            record, engine = Record(settings), WarmEngine(settings)
+            stack.callback(engine.stop)
+            run = Run(settings, record.submissions, record.transcripts, engine, lambda: judge)
+            return Bench(settings, short_tmp, record, engine, FakeEngines.of(settings), run)
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint_root: Path, base_checkpoint: Path
+) -> Iterator[Service]:
+    """One service for all tests of a module."""
+    home = tmp_path_factory.mktemp("service")
+    with local_service(home, [checkpoint_root], base_checkpoint) as started:
+        yield started
+
+
+@pytest.fixture
+def fresh_service(
+    tmp_path: Path, checkpoint_root: Path, base_checkpoint: Path
+) -> Iterator[Callable[..., Service]]:
+    """Starts a service for one test."""
+    with ExitStack() as stack:
+
+        def start(worker: bool = True) -> Service:
+            return stack.enter_context(
+                local_service(tmp_path / "home", [checkpoint_root], base_checkpoint, worker)
+            )
+
+        yield start
