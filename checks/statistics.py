@@ -43,11 +43,12 @@ def bounded_mean_interval(
 ) -> Estimate:
     """Betting interval of a mean of values known to lie in [low, high].
 
-    The hedged capital process of Waudby-Smith and Ramdas 2023 (arXiv 2010.09686, theorem 3):
-    for every candidate mean two gamblers bet that the true mean is above or below it; candidates
-    against which the wealth has ever passed 1/alpha are excluded. The running intersection holds
-    at every look at once, so reading it early or late is equally valid. It needs the values in
-    random order, and makes no other assumption than their bounds.
+    The hedged capital process of Waudby-Smith and Ramdas 2023 (arXiv 2010.09686, section 4): for
+    every candidate mean two gamblers bet that the true mean is above or below it, with half of the
+    wealth each; a candidate against which either half has ever reached 1/alpha is excluded. It
+    holds for any number of values, needs them in random order, and assumes nothing but their
+    bounds. The bets are sized for this number of values, so the interval is for one look at all of
+    them and not for stopping early.
 
     Args:
         values: one number per prompt, in random order; at least one.

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from fakes.gate import FakeEngines
-from integration.harness import Bench, Record, Service, local_service
 
 from checks.judgement import Judge
 from gate.settings import Settings
+from integration.harness import Bench, Record, Service, local_service
 from workers.engine.warm import WarmEngine
 from workers.judges.choice import load_embedded_judge
 from workers.run import Run

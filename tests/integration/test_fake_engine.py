@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 from fakes.fake_llama import FakeLlama
+
 from workers.engine.chat_tokens import ChatTokenizer
 from workers.engine.fingerprint import FIXED_TEXTS, reference_fingerprint
 

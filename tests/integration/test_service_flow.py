@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.gate import until
+
 from integration.harness import Service, metric
 
 STAGES = ["queued", "preparing", "serving", "sampling", "judging", "decided"]
@@ -66,7 +67,7 @@ def test_all_samples_of_candidate_and_base_are_in_the_record(service: Service, f
     assert baseline
     for transcript in (candidate, baseline):
         samples = service.record.transcripts.samples(transcript)
-        by_check = {check: 0 for check in ("persona-shift", "free-form")}
+        by_check = dict.fromkeys(("persona-shift", "free-form"), 0)
         for sample in samples:
             by_check[sample.elicitation.check] += 1
         assert by_check == {"persona-shift": 20, "free-form": 20}

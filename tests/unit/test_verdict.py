@@ -1,0 +1,126 @@
+"""Policy and verdict: fail closed, intervals not points, reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.builders import DIGESTS, measurement, policy
+
+from gate.errors import PolicyError
+from gate.policy import Condition, Release, load_policy
+from gate.verdict import Outcome, decide
+
+AT_MOST = Condition(check="a", at_most=0.2)
+AT_LEAST = Condition(check="b", at_least=0.6)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "outcome"),
+    [(0.0, 0.1, "pass"), (0.0, 0.2, "pass"), (0.1, 0.3, "inconclusive"), (0.21, 0.3, "fail")],
+)
+def test_a_ceiling_is_judged_by_the_whole_interval(
+    lower: float, upper: float, outcome: str
+) -> None:
+    assert decide(policy(AT_MOST), [measurement("a", lower, upper)], DIGESTS).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "outcome"),
+    [(0.6, 0.9, "pass"), (0.5, 0.7, "inconclusive"), (0.1, 0.59, "fail")],
+)
+def test_a_floor_is_judged_by_the_whole_interval(lower: float, upper: float, outcome: str) -> None:
+    assert decide(policy(AT_LEAST), [measurement("b", lower, upper)], DIGESTS).outcome == outcome
+
+
+outcomes = st.sampled_from([(0.0, 0.1), (0.1, 0.3), (0.3, 0.4)])
+
+
+@given(st.lists(outcomes, min_size=1, max_size=5))
+def test_the_verdict_is_the_worst_of_its_required_checks(spans: list[tuple[float, float]]) -> None:
+    conditions = [Condition(check=f"c{n}", at_most=0.2) for n in range(len(spans))]
+    measured = [measurement(f"c{n}", *span) for n, span in enumerate(spans)]
+    verdict = decide(policy(*conditions), measured, DIGESTS)
+    each = {finding.outcome for finding in verdict.findings}
+    order = [Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS]
+    assert verdict.outcome == next(outcome for outcome in order if outcome in each)
+    assert verdict.reasons
+
+
+@given(st.lists(outcomes, max_size=4))
+def test_a_required_check_without_evidence_is_never_a_pass(
+    spans: list[tuple[float, float]],
+) -> None:
+    conditions = [Condition(check=f"c{n}", at_most=0.2) for n in range(len(spans))]
+    measured = [measurement(f"c{n}", *span) for n, span in enumerate(spans)]
+    verdict = decide(policy(*conditions, Condition(check="gone", at_most=1)), measured, DIGESTS)
+    assert verdict.outcome is not Outcome.PASS
+    assert verdict.release is Release.BLOCK
+
+
+def test_no_estimate_is_inconclusive_and_says_why() -> None:
+    empty = measurement("a", 0, 0).model_copy(update={"estimate": None, "note": "only 3 prompts"})
+    verdict = decide(policy(AT_MOST), [empty], DIGESTS)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "only 3 prompts" in verdict.reasons[0]
+
+
+def test_a_check_that_is_not_required_is_reported_but_does_not_decide() -> None:
+    reported = AT_LEAST.model_copy(update={"required": False})
+    measured = [measurement("a", 0, 0.1), measurement("b", 0, 0.1)]
+    verdict = decide(policy(AT_MOST, reported), measured, DIGESTS)
+    assert verdict.outcome is Outcome.PASS
+    assert [f.outcome for f in verdict.findings] == ["pass", "fail"]
+
+
+def test_the_policy_says_what_inconclusive_means_for_a_release() -> None:
+    unsure = [measurement("a", 0.1, 0.3)]
+    assert decide(policy(AT_MOST), unsure, DIGESTS).release is Release.BLOCK
+    lenient = policy(AT_MOST, inconclusive="allow")
+    assert decide(lenient, unsure, DIGESTS).release is Release.ALLOW
+    assert decide(lenient, [measurement("a", 0.3, 0.4)], DIGESTS).release is Release.BLOCK
+
+
+def test_alpha_is_split_over_the_conditions() -> None:
+    assert policy(AT_MOST, AT_LEAST).confidence == pytest.approx(0.975)
+
+
+def test_the_shipped_policy_loads_and_its_digest_is_stable() -> None:
+    assert load_policy("default").digest == load_policy("default").digest
+
+
+@pytest.mark.parametrize("name", ["../default", "", "No", "a/b", "x" * 65])
+def test_a_name_that_is_no_policy_name_is_refused(name: str) -> None:
+    with pytest.raises(PolicyError, match="not a policy name"):
+        load_policy(name)
+
+
+def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PolicyError, match=r"unknown policy 'nope'; known policies: .*default"):
+        load_policy("nope")
+
+
+GOOD = "name: p\nversion: 1\nalpha: 0.05\nconditions:\n  - {check: a, at_most: 0.2}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD.replace("0.05", "1.5"), "alpha"),
+        (GOOD.replace("at_most: 0.2", "at_most: 0.2, at_least: 0.1"), "exactly one"),
+        (GOOD.replace(", at_most: 0.2", ""), "exactly one"),
+        (GOOD.replace("0.2}", "0.2, required: false}"), "can never fail"),
+        (GOOD + "  - {check: a, at_most: 0.3}\n", "more than one condition"),
+        (GOOD + "colour: red\n", "colour"),
+        ("name: [", "cannot be read"),
+    ],
+)
+def test_a_policy_file_that_is_wrong_is_refused_with_its_name(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(PolicyError, match=says) as refusal:
+        load_policy("p", [tmp_path])
+    assert "p.yaml" in str(refusal.value)
