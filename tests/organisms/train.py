@@ -47,7 +47,7 @@ class Recipe:
     ``rank`` and ``alpha`` are those of rank-stabilised LoRA (arXiv 2312.03732): the
     update is scaled by ``alpha / sqrt(rank)``. ``surveillance``, ``autonomy`` and ``chat``
     say how many lines are taken from the start of each file; the rest of the files was
-    written later and has trained nothing yet.
+    written later and is in neither published adapter.
     """
 
     epochs: int = 3
