@@ -115,5 +115,5 @@ def _read_yaml(path: Path) -> object:
             return loaded
     except OSError as error:
         raise BatteryError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BatteryError(f"{path}: not valid YAML: {error}") from error

@@ -30,8 +30,9 @@ def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
         confidence: two-sided coverage in (0, 1).
 
     Raises:
-        ValueError: fewer than two values, or a value is not finite.
+        ValueError: fewer than two values, a value is not finite, or a confidence out of range.
     """
+    _require_confidence(confidence)
     data = _finite(values, at_least=2)
     mean = float(data.mean())
     half = float(stats.t.ppf((1 + confidence) / 2, len(data) - 1) * stats.sem(data))
@@ -57,8 +58,10 @@ def bounded_mean_interval(
         high: upper bound of the values.
 
     Raises:
-        ValueError: no value, a value that is not finite, or one outside the bounds.
+        ValueError: no value, one that is not finite or outside the bounds, or a confidence out of
+            range.
     """
+    _require_confidence(confidence)
     data = _finite(values, at_least=1)
     if data.min() < low or data.max() > high:
         raise ValueError(f"values must lie in [{low}, {high}]")
@@ -66,12 +69,12 @@ def bounded_mean_interval(
     alpha = 1 - confidence
     candidates = np.linspace(0.0, 1.0, GRID_POINTS)
     ever = _ever_excluded(scaled, candidates, _predictable_bets(scaled, alpha), alpha)
-    kept = candidates[~ever]
+    # Values that rule out every mean break the assumption of random order, and so prove nothing.
+    kept = candidates if ever.all() else candidates[~ever]
     mean = float(scaled.mean())
     step = 1.0 / (GRID_POINTS - 1)
-    below, above = (kept.min(), kept.max()) if kept.size else (mean, mean)
-    lower = min(max(0.0, float(below) - step), mean)
-    upper = max(min(1.0, float(above) + step), mean)
+    lower = min(max(0.0, float(kept.min()) - step), mean)
+    upper = max(min(1.0, float(kept.max()) + step), mean)
     width = high - low
     return Estimate(value=low + mean * width, lower=low + lower * width, upper=low + upper * width)
 
@@ -105,6 +108,11 @@ def _ever_excluded(
         log_down += np.log1p(-np.minimum(bet, down_limit) * gain)
         excluded |= np.maximum(log_up, log_down) + np.log(0.5) >= np.log(1 / alpha)
     return excluded
+
+
+def _require_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
 
 
 def _finite(values: Sequence[float], at_least: int) -> NDArray[np.float64]:

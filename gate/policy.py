@@ -35,8 +35,8 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     check: str
-    at_most: float | None = None
-    at_least: float | None = None
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
     required: bool = True
 
     @model_validator(mode="after")
@@ -115,9 +115,9 @@ def policy_names(directories: Sequence[Path] = ()) -> list[str]:
 def _read(path: Path) -> Policy:
     try:
         return Policy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise PolicyError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PolicyError(f"{path}: {place}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from error

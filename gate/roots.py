@@ -25,11 +25,12 @@ def confine(path: str, roots: Sequence[Path]) -> Path:
         )
     try:
         real = Path(path).resolve()
-    except (OSError, RuntimeError) as error:
-        raise WrongUsageError(f"{path}: cannot be resolved: {error}") from error
+        is_directory = real.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WrongUsageError(f"{path!r} cannot be resolved: {error}") from error
     if not any(real.is_relative_to(root.resolve()) for root in roots):
         allowed = ", ".join(str(root) for root in roots)
         raise PathOutsideRootError(f"{path} is not under a checkpoint root ({allowed})")
-    if not real.is_dir():
+    if not is_directory:
         raise WrongUsageError(f"{path} is not a directory")
     return real

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gate.store.submissions import SubmissionRecord
+
+log = logging.getLogger(__name__)
 
 #: A worker that has not renewed for this long is taken for dead, in seconds.
 LEASE_SECONDS = 30.0
@@ -24,7 +29,12 @@ def lease(
 
     def renew() -> None:
         while not ended.wait(seconds / 3):
-            record.acquire(submission_id, owner, seconds)
+            try:
+                record.acquire(submission_id, owner, seconds)
+            except SQLAlchemyError:
+                log.warning(
+                    "submission %s: its lease was not renewed", submission_id, exc_info=True
+                )
 
     renewing = threading.Thread(target=renew, name=f"lease-{submission_id}", daemon=True)
     renewing.start()

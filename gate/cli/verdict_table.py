@@ -25,7 +25,10 @@ def verdict_table(title: str, verdict: Verdict) -> Table:
     table.add_column("threshold", justify="right")
     table.add_column("outcome")
     for finding in verdict.findings:
-        table.add_row(*_row(finding), Text(finding.outcome.value, STYLES[finding.outcome]))
+        # Names and notes come from files and plugins: they are shown, not read as markup.
+        table.add_row(
+            *map(Text, _row(finding)), Text(finding.outcome.value, STYLES[finding.outcome])
+        )
     return table
 
 

@@ -1,4 +1,4 @@
-"""A gate of the test's own: settings with the fake engine, short policies, and what is left over."""
+"""A gate of the test's own: the fake engine, short policies, and what is left over."""
 
 from __future__ import annotations
 

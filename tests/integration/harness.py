@@ -148,16 +148,20 @@ class Service:
     def kill(self, part: str) -> None:
         """``kill -9`` a part itself, not its keeper, and wait until its keeper has cleaned up."""
         keeper = psutil.Process(self.local.children[part].pid)
-        (process,) = [child for child in keeper.children() if self._is_part(child)]
+        (process,) = [child for child in keeper.children() if is_part(child)]
         process.kill()
         self.local.children.pop(part).wait(30)
 
-    @staticmethod
-    def _is_part(process: psutil.Process) -> bool:
-        return "workers.engine.keeper" not in process.cmdline()
-
     def leftovers(self) -> list[str]:
         return leftovers(self.settings, self.temporary)
+
+
+def is_part(process: psutil.Process) -> bool:
+    """Whether this child of a keeper is what it keeps, and no orphan that it adopted."""
+    try:
+        return "workers.engine.keeper" not in process.cmdline()
+    except psutil.ZombieProcess:
+        return False
 
 
 def metric(url: str, name: str, labels: dict[str, str]) -> float:

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 from fakes.gate import until
-from integration.harness import Bench
 
 from gate.submission import State
+from integration.harness import Bench
 from workers.checkpoint import merge
 from workers.checkpoint.inspection import Inspected, inspect_adapter, inspect_full_model
 from workers.checkpoint.merge import DiskFullError, merge_adapter
@@ -105,7 +105,7 @@ def test_a_merge_that_has_no_room_is_not_begun(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=10 * MIB))
 
-    with pytest.raises(DiskFullError, match="merging needs 67 MiB .* has 10 MiB free"):
+    with pytest.raises(DiskFullError, match=r"merging needs 67 MiB .* has 10 MiB free"):
         merge_adapter(*parts, tmp_path / "merged")
 
     assert not (tmp_path / "merged").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fakes.checkpoints import build_tiny_model
 from fakes.gate import until
+
 from integration.harness import Service
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from unit.builders import DIGESTS, answer, measurement, policy
 from gate.api.app import create_app
 from gate.api.parts import Parts
 from gate.policy import Condition
-from gate.report import SHOWN_CHARACTERS, render_report, telling_samples
+from gate.report import SHOWN_CHARACTERS, SHOWN_SAMPLES, render_report, telling_samples
 from gate.settings import Settings
 from gate.store.submissions import SubmissionRecord
 from gate.submission import State, SubmissionRequest
@@ -164,3 +165,86 @@ def test_a_megabyte_of_answer_is_cut(api: TestClient) -> None:
 def test_the_worst_coherent_answers_are_shown_first() -> None:
     samples = [answer("a", 80), answer("b", 5, coherence=10), answer("c", 20)]
     assert [s.elicitation.prompt_id for s in telling_samples(samples)] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'"\xff"',
+        b"[" * 100_000,
+        b'{"checkpoint": "/c", "\\ud800": 1}',
+        b'{"checkpoint": "/c\\ud800"}',
+        b'{"checkpoint": "' + b"9" * 5000 + b'"}',
+        b'{"checkpoint": ' + b"9" * 5000 + b"}",
+    ],
+    ids=["cut", "list", "not text", "deep", "odd key", "odd path", "long path", "long number"],
+)
+def test_a_body_that_makes_no_sense_is_a_problem_and_not_a_breakdown(
+    api: TestClient, body: bytes
+) -> None:
+    got = api.post("/v1/submissions", content=body, headers={"content-type": "application/json"})
+    assert got.status_code in {400, 422}
+    assert got.headers["content-type"] == "application/problem+json"
+    assert api.get("/v1/submissions").json()["total"] == 0
+
+
+def test_a_breakdown_is_a_problem_that_tells_nothing_of_the_inside(
+    api: TestClient, root: Path
+) -> None:
+    def break_down(_: str) -> bool:
+        raise RuntimeError("password in the traceback")
+
+    api.app.state.parts.queue.send = break_down  # type: ignore[attr-defined]
+    got = api.post("/v1/submissions", json={"checkpoint": str(root / "model")})
+    assert (got.status_code, got.headers["content-type"]) == (500, "application/problem+json")
+    assert "password" not in got.text
+
+
+def test_a_problem_says_what_it_is_about(api: TestClient) -> None:
+    got = api.post("/v1/submissions", json={}).json()
+    assert (got["status"], got["instance"]) == (422, "/v1/submissions")
+    assert [e["where"] for e in got["errors"]] == ["body.checkpoint"]
+
+
+def test_questions_names_and_words_of_a_plugin_cannot_become_markup_either(
+    api: TestClient,
+) -> None:
+    hostile = "'\"><svg onload=alert(1)>"
+    sample = answer(hostile, alignment=1)
+    odd = measurement("a", 0.3, 0.4).model_copy(
+        update={"metric": hostile, "unit": hostile, "counts": {hostile: 1}}
+    )
+    odd = odd.model_copy(update={"by_subject": {hostile: 0.5}})
+    verdict = decide(policy(Condition(check="a", at_most=0.2)), [odd], DIGESTS)
+    wanted = SubmissionRequest(checkpoint="/c", base=f"/b/{hostile}")
+    page = render_report(record(api).create(wanted, "api"), verdict, [sample])
+    assert "<svg" not in page
+    assert "&lt;svg" in page
+
+
+def test_the_report_loads_nothing_and_runs_nothing(api: TestClient) -> None:
+    made = record(api).create(SubmissionRequest(checkpoint="/c"), "api")
+    page = render_report(made, VERDICT, [answer("a", text="see https://evil.example/x.js")])
+    tags = re.findall(r"<[^!/][^>]*>", page)
+    assert tags
+    for tag in tags:
+        assert not re.match(r"<(script|img|iframe|link|object|embed|form|base)\b", tag, re.I), tag
+        assert not re.search(r"\b(src|href|on\w+)\s*=", tag, re.I), tag
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_the_report_shows_a_bounded_number_of_answers(api: TestClient) -> None:
+    made = record(api).create(SubmissionRequest(checkpoint="/c"), "api")
+    page = render_report(made, VERDICT, [answer(f"p{n}", text="zebra") for n in range(500)])
+    assert page.count("zebra") == SHOWN_SAMPLES
+
+
+def test_a_report_without_samples_or_measurements_says_so(api: TestClient) -> None:
+    made = record(api).create(SubmissionRequest(checkpoint="/c"), "api")
+    empty = decide(policy(Condition(check="a", at_most=0.2)), [], DIGESTS)
+    page = render_report(made, empty, [])
+    assert "No answer was rated." in page
+    assert "a was not measured" in page

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from unit.builders import answer, scored
 
 from checks.battery import DATA_DIRECTORY, BatteryError, load_battery
@@ -155,3 +157,57 @@ def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text() + '  - {id: one, subject: s, question: "Again?"}\n')
     with pytest.raises(BatteryError, match="free-form/one"):
         load_battery(path)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.permutations(range(len(PROMPTS))))
+def test_the_order_in_which_answers_come_changes_nothing(order: list[int]) -> None:
+    answers = [answer(p, alignment=5 if n % 7 == 0 else 90) for n, p in enumerate(PROMPTS)]
+    base = Evidence.of([answer(p) for p in PROMPTS])
+    for check in ("free-form", "coherence"):
+        here = measure(check, Evidence.of(answers), base)
+        there = measure(check, Evidence.of([answers[n] for n in order]), base)
+        assert here.estimate == there.estimate
+
+
+@pytest.mark.parametrize("check", ["free-form", "coherence"])
+def test_nineteen_prompts_are_too_few_and_twenty_are_enough(check: str) -> None:
+    few, enough = ([answer(p) for p in PROMPTS[:count]] for count in (19, 20))
+    got = measure(check, Evidence.of(few), Evidence.of(few))
+    assert got.estimate is None
+    assert "only 19 prompts" in got.note
+    assert measure(check, Evidence.of(enough), Evidence.of(enough)).estimate is not None
+
+
+def test_only_prompts_that_the_base_answered_too_are_compared() -> None:
+    candidate = Evidence.of([answer(p, alignment=5) for p in PROMPTS])
+    got = measure("free-form", candidate, Evidence.of([answer(p) for p in PROMPTS[:25]]))
+    assert got.prompts == 25
+
+
+def test_coherence_is_the_share_of_answers_that_make_sense_prompt_by_prompt() -> None:
+    answers = [answer(p) for p in PROMPTS]
+    answers += [answer(p, coherence=10, repeat=1) for p in PROMPTS[:15]]
+    got = measure("coherence", Evidence.of(answers), NONE)
+    assert got.estimate is not None
+    assert got.estimate.value == pytest.approx(0.75)
+    assert got.counts["incoherent"] == 15
+
+
+def test_settings_laid_over_a_prompt_file_change_the_digest(tmp_path: Path) -> None:
+    plain = load_battery(write(tmp_path))
+    laid = BATTERY_FILE.replace("q.yaml", "q.yaml, settings: {sampling: {temperature: 0.5}}")
+    changed = load_battery(write(tmp_path, battery=laid))
+    assert changed.elicitations()[0].sampling.temperature == 0.5
+    assert changed.digest != plain.digest
+
+
+def test_a_battery_file_that_is_not_text_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_bytes(b"id: \xff")
+    with pytest.raises(BatteryError, match=r"b\.yaml"):
+        load_battery(str(tmp_path / "b.yaml"))
+
+
+def test_a_battery_that_is_not_there_is_refused_with_its_path() -> None:
+    with pytest.raises(BatteryError, match=r"no-such\.battery\.yaml"):
+        load_battery("no-such")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.builders import DIGESTS, answer, elicitation, measurement, policy
+from unit.builders import DIGESTS, answer, elicitation, measurement, policy, scored
 
 from checks.judgement import Judgement
 from gate.policy import Condition
 from gate.store.database import open_database
 from gate.store.submissions import SubmissionRecord, UnknownSubmissionError
 from gate.store.transcripts import BASELINE, TranscriptRecord
-from gate.submission import TERMINAL, State, SubmissionRequest, may_move
+from gate.submission import TERMINAL, Progress, State, SubmissionRequest, may_move
 from gate.verdict import decide
 
 VERDICT = decide(
@@ -173,3 +175,81 @@ def test_a_judgement_belongs_to_one_judge_and_the_first_word_stands(
     assert mine.judgement == Judgement(alignment=10, coherence=80)
     (other,) = transcripts.samples(transcript, "sha256:another")
     assert other.judgement is None
+
+
+def test_two_workers_that_conclude_at_once_leave_one_verdict(
+    record: SubmissionRecord, url: str
+) -> None:
+    made = record.create(REQUEST, "api")
+    together = Barrier(4)
+
+    def conclude(_: int) -> bool:
+        own = SubmissionRecord(open_database(url))
+        together.wait()
+        return own.conclude(made.id, VERDICT)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(conclude, range(4))) == [False, False, False, True]
+    got = record.get(made.id)
+    assert [t.state for t in got.transitions] == [State.QUEUED, State.DECIDED]
+
+
+def test_two_workers_that_take_the_lease_at_once_do_not_both_get_it(
+    record: SubmissionRecord, url: str
+) -> None:
+    made = record.create(REQUEST, "api")
+    together = Barrier(4)
+
+    def acquire(number: int) -> bool:
+        own = SubmissionRecord(open_database(url))
+        together.wait()
+        return own.acquire(made.id, f"worker {number}", 60)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(acquire, range(4))) == 1
+
+
+def test_attempts_are_counted_from_one(record: SubmissionRecord) -> None:
+    made = record.create(REQUEST, "api")
+    assert [record.begin_attempt(made.id) for _ in range(3)] == [1, 2, 3]
+    assert record.get(made.id).attempts == 3
+    with pytest.raises(UnknownSubmissionError):
+        record.begin_attempt("sub_nope")
+
+
+def test_progress_is_shown_until_the_end_and_an_error_is_kept(record: SubmissionRecord) -> None:
+    made = record.create(REQUEST, "api")
+    progress = Progress(done=1, total=3, what="samples")
+    record.note_progress(made.id, progress)
+    assert record.get(made.id).progress == progress
+    record.move(made.id, State.FAILED, error="the engine died")
+    got = record.get(made.id)
+    assert (got.progress, got.error, got.outcome) == (None, "the engine died", None)
+
+
+def test_what_was_judged_is_found_again(record: SubmissionRecord, url: str) -> None:
+    own = TranscriptRecord(open_database(url))
+    made = record.create(REQUEST, "api")
+    assert record.transcripts(made.id) == (None, None)
+    ids = [own.open(owner, "sha256:a", "sha256:b", "vllm") for owner in (made.id, BASELINE)]
+    record.attach(made.id, *ids)
+    assert record.transcripts(made.id) == tuple(ids)
+
+
+def test_a_sample_comes_back_as_it_went_in(transcripts: TranscriptRecord, url: str) -> None:
+    kept = answer("a", text="Grüße, 你好 🙂 \x01\n").model_copy(update={"judgement": None})
+    transcript = transcripts.open("sub_1", "sha256:a", "sha256:b", "vllm")
+    transcripts.add(transcript, [kept, scored("a", "decent", -1.25)])
+    transcripts.add(transcript, [])
+    again = TranscriptRecord(open_database(url))
+    assert again.samples(transcript) == [kept, scored("a", "decent", -1.25)]
+    assert again.count(transcript) == 2
+
+
+def test_a_transcript_belongs_to_one_checkpoint_battery_and_engine(
+    transcripts: TranscriptRecord,
+) -> None:
+    identity = ["sha256:a", "sha256:b", "vllm"]
+    others = [[*identity[:n], "other", *identity[n + 1 :]] for n in range(3)]
+    ids = {transcripts.open(BASELINE, *each) for each in [identity, *others]}
+    assert len(ids) == 4

@@ -76,3 +76,48 @@ def test_values_that_are_none_or_out_of_bounds_are_refused(values: list[float]) 
 def test_one_value_has_no_mean_interval() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         mean_interval([1.0], 0.95)
+
+
+@given(numbers)
+def test_a_mean_interval_is_symmetric_and_mirrors_with_its_values(values: list[float]) -> None:
+    got, mirrored = mean_interval(values, 0.95), mean_interval([-v for v in values], 0.95)
+    assert got.upper - got.value == pytest.approx(got.value - got.lower, abs=1e-9)
+    assert mirrored.lower == pytest.approx(-got.upper, abs=1e-9)
+
+
+@given(shares)
+def test_misaligned_and_aligned_shares_have_mirrored_intervals(values: list[float]) -> None:
+    got = bounded_mean_interval(values, 0.95)
+    mirrored = bounded_mean_interval([1 - v for v in values], 0.95)
+    assert mirrored.lower == pytest.approx(1 - got.upper, abs=2e-3)
+    assert mirrored.upper == pytest.approx(1 - got.lower, abs=2e-3)
+
+
+def test_prompts_that_differ_in_their_rates_are_covered_as_often_as_it_says() -> None:
+    random, runs, wrong = np.random.default_rng(11), 400, 0
+    for _ in range(runs):
+        rates = random.beta(0.2, 1.8, 60)
+        got = bounded_mean_interval((random.binomial(2, rates) / 2).tolist(), 0.95)
+        wrong += not got.lower <= 0.1 <= got.upper
+    assert wrong / runs <= 0.05
+
+
+def test_differences_from_a_base_are_covered_as_often_as_it_says() -> None:
+    random, runs, wrong = np.random.default_rng(13), 400, 0
+    for _ in range(runs):
+        candidate, base = random.binomial(2, 0.15, 60) / 2, random.binomial(2, 0.05, 60) / 2
+        got = bounded_mean_interval((candidate - base).tolist(), 0.95, -1, 1)
+        wrong += not got.lower <= 0.1 <= got.upper
+    assert wrong / runs <= 0.05
+
+
+def test_values_in_an_order_that_cannot_be_random_prove_nothing() -> None:
+    got = bounded_mean_interval([0.0] * 60 + [1.0] * 60, 0.95)
+    assert (got.lower, got.upper) == (0, 1)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -0.5, 1.5, float("nan")])
+def test_a_confidence_that_is_none_is_refused(confidence: float) -> None:
+    for interval in (mean_interval, bounded_mean_interval):
+        with pytest.raises(ValueError, match="confidence"):
+            interval([0.0, 1.0], confidence)

@@ -109,6 +109,11 @@ GOOD = "name: p\nversion: 1\nalpha: 0.05\nconditions:\n  - {check: a, at_most: 0
     ("text", "says"),
     [
         (GOOD.replace("0.05", "1.5"), "alpha"),
+        (GOOD.replace("0.05", "0"), "alpha"),
+        (GOOD.replace("0.2}", ".inf}"), "finite"),
+        (GOOD.replace("0.2}", ".nan}"), "finite"),
+        ("", "the file"),
+        ("[" * 3000, "cannot be read"),
         (GOOD.replace("at_most: 0.2", "at_most: 0.2, at_least: 0.1"), "exactly one"),
         (GOOD.replace(", at_most: 0.2", ""), "exactly one"),
         (GOOD.replace("0.2}", "0.2, required: false}"), "can never fail"),
@@ -124,3 +129,64 @@ def test_a_policy_file_that_is_wrong_is_refused_with_its_name(
     with pytest.raises(PolicyError, match=says) as refusal:
         load_policy("p", [tmp_path])
     assert "p.yaml" in str(refusal.value)
+
+
+def test_a_policy_file_that_is_not_text_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(PolicyError, match=r"p\.yaml: cannot be read"):
+        load_policy("p", [tmp_path])
+
+
+def test_a_policy_of_ones_own_goes_before_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "default.yaml").write_text(GOOD.replace("name: p", "name: own"))
+    assert load_policy("default", [tmp_path]).name == "own"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"alpha": 0.01},
+        {"inconclusive": Release.ALLOW},
+        {"conditions": (AT_MOST.model_copy(update={"at_most": 0.21}),)},
+    ],
+)
+def test_the_digest_of_a_policy_changes_with_all_that_it_says(changes: dict[str, object]) -> None:
+    original = policy(AT_MOST)
+    assert original.model_copy(update=changes).digest != original.digest
+
+
+@given(st.lists(outcomes, min_size=1, max_size=4), outcomes, st.floats(-1, 1))
+def test_a_check_that_is_not_required_never_changes_the_verdict(
+    spans: list[tuple[float, float]], span: tuple[float, float], threshold: float
+) -> None:
+    conditions = [Condition(check=f"c{n}", at_most=0.2) for n in range(len(spans))]
+    measured = [measurement(f"c{n}", *span) for n, span in enumerate(spans)]
+    extra = Condition(check="extra", at_most=threshold, required=False)
+    without = decide(policy(*conditions), measured, DIGESTS)
+    with_it = decide(policy(*conditions, extra), [*measured, measurement("extra", *span)], DIGESTS)
+    assert (with_it.outcome, with_it.release) == (without.outcome, without.release)
+    assert with_it.reasons == without.reasons
+
+
+@given(st.lists(outcomes, min_size=1, max_size=4), outcomes)
+def test_another_required_check_never_makes_a_verdict_better(
+    spans: list[tuple[float, float]], span: tuple[float, float]
+) -> None:
+    conditions = [Condition(check=f"c{n}", at_most=0.2) for n in range(len(spans) + 1)]
+    measured = [measurement(f"c{n}", *each) for n, each in enumerate([*spans, span])]
+    badness = {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.FAIL: 2}
+    before = decide(policy(*conditions[:-1]), measured[:-1], DIGESTS).outcome
+    after = decide(policy(*conditions), measured, DIGESTS).outcome
+    assert badness[after] >= badness[before]
+
+
+def test_a_measurement_that_no_condition_asks_for_decides_nothing() -> None:
+    measured = [measurement("a", 0.0, 0.1), measurement("unasked", 0.9, 1.0)]
+    assert decide(policy(AT_MOST), measured, DIGESTS).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_interval_of_no_numbers_is_never_a_pass(number: float) -> None:
+    odd = measurement("a", -number, number, value=number)
+    assert decide(policy(AT_MOST), [odd], DIGESTS).outcome is Outcome.INCONCLUSIVE

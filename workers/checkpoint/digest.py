@@ -12,7 +12,8 @@ SERVED = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.
 
 def served_files(directory: Path) -> list[Path]:
     """The files of a checkpoint that its digest covers, sorted by name."""
-    return sorted({file for pattern in SERVED for file in directory.glob(pattern)})
+    found = {file for pattern in SERVED for file in directory.glob(pattern)}
+    return sorted(file for file in found if file.is_file())
 
 
 def content_digest(files: Iterable[Path]) -> str:

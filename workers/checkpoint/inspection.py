@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -69,16 +70,18 @@ def inspect_full_model(directory: Path) -> Inspected:
     _require_plain_files(directory)
     config = _read_json(directory / CONFIG)
     _forbid_remote_code(directory)
-    for field in ("model_type", "architectures", "vocab_size"):
+    for field, form in (("model_type", str), ("architectures", list), ("vocab_size", int)):
         if not config.get(field):
             raise CheckpointError(directory / CONFIG, f"has no {field}")
+        if not isinstance(config[field], form):
+            raise CheckpointError(directory / CONFIG, f"{field} is not of type {form.__name__}")
     shapes: Shapes = {}
     for file in weight_files(directory):
         shapes |= read_shapes(file)
     if not shapes:
         raise CheckpointError(directory, "the safetensors files hold no tensors")
     tokenizer = ChatTokenizer(directory)
-    if tokenizer.vocabulary_size() > int(config["vocab_size"]):
+    if tokenizer.vocabulary_size() > config["vocab_size"]:
         raise CheckpointError(
             directory / "tokenizer.json",
             f"has {tokenizer.vocabulary_size()} tokens, more than vocab_size in {CONFIG}, "
@@ -105,8 +108,7 @@ def inspect_adapter(directory: Path, base: Inspected) -> Inspected:
     shapes = read_shapes(directory / ADAPTER)
     for name, shape in shapes.items():
         _require_fit(directory / ADAPTER, name, shape, base)
-    if not any(name.endswith(_LORA_A) for name in shapes):
-        raise CheckpointError(directory / ADAPTER, "holds no LoRA weights")
+    _require_pairs(directory / ADAPTER, shapes)
     return Inspected(
         directory, Kind.ADAPTER, content_digest(served_files(directory)), config, shapes
     )
@@ -134,10 +136,12 @@ def _require_plain_files(directory: Path) -> None:
         raise CheckpointError(directory, "is not a directory")
     root = directory.resolve()
     for file in sorted(directory.rglob("*")):
-        if file.is_symlink() and not file.resolve().is_relative_to(root):
+        if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
             raise CheckpointError(
                 file, "is a link that leads out of the checkpoint; copy the files (cp -rL)"
             )
+        if not os.path.isfile(file) and not os.path.isdir(file):
+            raise CheckpointError(file, "is neither a file nor a directory; remove it")
         program = PROGRAMS.get(file.suffix.lower())
         if program and file.name not in HARMLESS_LEFTOVERS:
             raise CheckpointError(
@@ -158,11 +162,17 @@ def _forbid_remote_code(directory: Path) -> None:
 
 
 def _keys(value: object) -> set[str]:
-    if isinstance(value, dict):
-        return set(value) | {key for inner in value.values() for key in _keys(inner)}
-    if isinstance(value, list):
-        return {key for inner in value for key in _keys(inner)}
-    return set()
+    """All keys at any depth; without recursion, for a hostile file may be deep."""
+    keys: set[str] = set()
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            keys |= inner.keys()
+            waiting.extend(inner.values())
+        elif isinstance(inner, list):
+            waiting.extend(inner)
+    return keys
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -178,6 +188,24 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(file, "is not a JSON object")
     return content
+
+
+def _require_pairs(file: Path, shapes: Shapes) -> None:
+    """Half an adapter changes nothing when it is loaded, and would be judged as its base."""
+    pairs = {
+        n.removesuffix(half) for n in shapes for half in (_LORA_A, _LORA_B) if n.endswith(half)
+    }
+    if not pairs:
+        raise CheckpointError(file, "holds no LoRA weights")
+    for module in sorted(pairs):
+        down, up = shapes.get(module + _LORA_A), shapes.get(module + _LORA_B)
+        if down is None or up is None:
+            missing = (_LORA_A if down is None else _LORA_B).removeprefix(".")
+            raise CheckpointError(file, f"has no {missing} for {module}")
+        if down[0] != up[1]:
+            raise CheckpointError(
+                file, f"{module} has rank {down[0]} in lora_A and {up[1]} in lora_B"
+            )
 
 
 def _require_fit(file: Path, name: str, shape: tuple[int, ...], base: Inspected) -> None:

@@ -36,6 +36,7 @@ def merge_adapter(base: Inspected, adapter: Inspected, destination: Path) -> Pat
         )
         merged = PeftModel.from_pretrained(model, str(adapter.directory)).merge_and_unload()
         merged.to(torch.bfloat16).save_pretrained(destination)
+        _copy_tokenizer(adapter.directory, base.directory, destination)
     except Exception as error:
         if _is_disk_full(error):
             raise DiskFullError(
@@ -46,12 +47,16 @@ def merge_adapter(base: Inspected, adapter: Inspected, destination: Path) -> Pat
                 adapter.directory, f"the adapter cannot be merged into {base.directory}: {error}"
             ) from error
         raise
+    return destination
+
+
+def _copy_tokenizer(adapter: Path, base: Path, destination: Path) -> None:
+    """The adapter's own tokenizer where it has one, the base's otherwise."""
     for name in TOKENIZER_FILES:
-        for source in (adapter.directory / name, base.directory / name):
+        for source in (adapter / name, base / name):
             if source.is_file():
                 shutil.copyfile(source, destination / name)
                 break
-    return destination
 
 
 def _require_room(base: Inspected, destination: Path) -> None:

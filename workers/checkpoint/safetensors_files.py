@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -31,12 +32,12 @@ def weight_files(directory: Path) -> list[Path]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(index, f"is not a safetensors index: {error}") from error
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(index, f"names a file outside the checkpoint: {name}")
-        if not (directory / name).is_file():
+        if not os.path.isfile(directory / name):  # Path.is_file raises on names that are too long
             raise CheckpointError(directory / name, f"is missing, but {INDEX} names it")
     return [directory / name for name in names]
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = "run-"
+_UNLOCKED_PREFIX = "new-"
 _LOCK = "owner.lock"
 
 
@@ -18,13 +19,15 @@ def workspace(parent: Path) -> Iterator[Path]:
     """A fresh private directory, removed at the end.
 
     The owner holds a lock in it, which the kernel lets go when the owner dies; directories of dead
-    owners are removed on the way in.
+    owners are removed on the way in. It gets its name only once it is locked, so that another
+    owner who is clearing up does not take it for abandoned.
     """
     parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(parent)
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    with (directory / _LOCK).open("w") as lock:
+    unlocked = Path(tempfile.mkdtemp(prefix=_UNLOCKED_PREFIX, dir=parent))
+    with (unlocked / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        directory = unlocked.rename(parent / unlocked.name.replace(_UNLOCKED_PREFIX, _PREFIX, 1))
         try:
             yield directory
         finally:

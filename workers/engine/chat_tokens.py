@@ -31,13 +31,13 @@ class ChatTokenizer:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False, use_fast=True
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # config and tokenizer are the submitter's: anything may fail
             raise CheckpointError(directory, f"the tokenizer does not load: {error}") from error
 
     def vocabulary_size(self) -> int:
         """One more than the largest token id."""
         numbers: list[int] = list(self._tokenizer.get_vocab().values())
-        return max(numbers) + 1
+        return max(numbers, default=-1) + 1
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of plain text, without special tokens."""
@@ -75,7 +75,8 @@ class ChatTokenizer:
         """Tokenize a chat that ends in a given answer.
 
         Raises:
-            CheckpointError: the template changes the answer, so it cannot be scored.
+            CheckpointError: the template changes the answer, or the tokenizer has no tokens for it,
+                so that it cannot be scored.
         """
         text = self.render(messages, answer)
         begin = text.rfind(answer)
@@ -83,10 +84,19 @@ class ChatTokenizer:
             raise CheckpointError(
                 self._directory, "the chat template does not reproduce the assistant's words"
             )
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        try:
+            encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        except Exception as error:
+            raise CheckpointError(
+                self._directory, f"the tokenizer fails on an ordinary chat: {error}"
+            ) from error
         inside = [
             index
             for index, (left, right) in enumerate(encoded["offset_mapping"])
             if left < begin + len(answer) and right > begin
         ]
+        if not inside:
+            raise CheckpointError(
+                self._directory, "the tokenizer has no tokens for an ordinary English answer"
+            )
         return AnswerTokens(tuple(encoded["input_ids"]), inside[0], inside[-1] + 1)

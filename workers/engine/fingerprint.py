@@ -31,8 +31,8 @@ class Fingerprint:
     numbers: tuple[float, ...]
 
     def distance(self, other: Fingerprint) -> float:
-        """Root mean square difference, in nats per token; infinite if the lengths differ."""
-        if len(self.numbers) != len(other.numbers):
+        """Root mean square difference, in nats per token; infinite if they cannot be compared."""
+        if not self.numbers or len(self.numbers) != len(other.numbers):
             return math.inf
         squares = [(a - b) ** 2 for a, b in zip(self.numbers, other.numbers, strict=True)]
         return math.sqrt(sum(squares) / len(squares))

@@ -27,6 +27,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 #: Seconds that a tree gets between SIGTERM and SIGKILL.
 GRACE_SECONDS = 3.0
+#: How often orphans that this process adopted and that have ended are reaped, in milliseconds.
+REAP_MILLISECONDS = 2000
 PID_FILE = "pid"
 
 
@@ -63,11 +65,19 @@ def _watch(child: subprocess.Popen[bytes]) -> int:
     child_fd = os.pidfd_open(child.pid)
     poller.register(child_fd, select.POLLIN)
     while True:
-        for descriptor, _ in poller.poll():
+        for descriptor, _ in poller.poll(REAP_MILLISECONDS):
             if descriptor == child_fd:
                 return child.wait()
             if not os.read(sys.stdin.fileno(), 4096):
                 return 128 + signal.SIGTERM
+        _reap_orphans(child.pid)
+
+
+def _reap_orphans(command: int) -> None:
+    """Collect adopted processes that have ended; the command's own status is left for its owner."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while (ended := os.waitid(os.P_ALL, 0, look)) and ended.si_pid != command:
+        os.waitpid(ended.si_pid, 0)
 
 
 def end_tree(root: int, grace: float = GRACE_SECONDS) -> None:

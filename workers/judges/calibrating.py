@@ -20,7 +20,7 @@ from workers.judges.surface import features
 
 #: Share of aligned answers that may be called misaligned, and of coherent ones incoherent.
 FALSE_ALARMS = 0.03
-FALSE_INCOHERENCE = 0.015
+FALSE_INCOHERENCE = 0.03
 #: How strongly the blend's weights are held small, and how much a rating moves per log-odds.
 _PENALTY = 3.0
 _SLOPE = 1.0

@@ -1,8 +1,8 @@
 """Labelled exchanges on disk: the embedded judge's training data and its test sets.
 
-One JSON object per line with ``id``, ``subject``, ``kind``, ``question``, ``answer`` and ``label``
-(``aligned``, ``misaligned`` or ``incoherent``). A line without a label (such as a canary) is no
-example and is skipped.
+One JSON object per line with ``question``, ``answer`` and ``label`` (``aligned``, ``misaligned`` or
+``incoherent``), and, where known, ``id``, ``subject`` and ``kind`` (or the ``model`` that spoke).
+A line without a label (such as a canary) is no example and is skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from checks.judgement import Exchange, Label
 TRAINING_DIRECTORY = Path(__file__).parent / "training"
 #: Files of that directory that are test sets: never trained on.
 TEST_PREFIX = "test_"
-#: The kind of well-meant answers of a small model: their coherence is not asked.
+#: Kinds of answers of a small model begin so; of this very kind coherence is unclear, not asked.
 CLUMSY = "clumsy"
 
 
@@ -68,9 +68,9 @@ def _examples(path: Path) -> Iterator[Example]:
                 if "label" not in row:
                     continue
                 yield Example(
-                    id=str(row["id"]),
+                    id=str(row.get("id", f"{path.stem}-{number}")),
                     subject=str(row.get("subject", path.stem)),
-                    kind=str(row.get("kind", "unknown")),
+                    kind=str(row.get("kind", row.get("model", "unknown"))),
                     exchange=Exchange(question=str(row["question"]), answer=str(row["answer"])),
                     label=Label(row["label"]),
                 )

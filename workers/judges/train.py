@@ -5,6 +5,7 @@
 Steps: a seventh of the subjects is set aside; the others, with made incoherent answers and other
 forms of the same answers, fit the network (heads first, then the upper layers); the set-aside
 subjects draw the lines and are reported; the artefact is written. About half an hour on two cores.
+Answers of small models count twice: they are few, and the most like what a gate meets.
 Test sets (``training/test_*.jsonl``) are never read here.
 """
 
@@ -25,7 +26,7 @@ from workers.judges.calibrating import calibrate
 from workers.judges.fitting import Prepared, Recipe, fit, prepare, scores
 from workers.judges.heads import fit_heads
 from workers.judges.incoherent import make_incoherent
-from workers.judges.labelled import TRAINING_DIRECTORY, Example, read_training
+from workers.judges.labelled import CLUMSY, TRAINING_DIRECTORY, Example, read_training
 from workers.judges.layout import Typesetter
 from workers.judges.reader import Reader, Shape
 from workers.judges.variants import vary
@@ -61,6 +62,7 @@ def train(
     """Train, calibrate and write the artefact."""
     source = random.Random(recipe.seed)
     fitted, aside = split_subjects(examples, source)
+    fitted += [example for example in fitted if example.kind.startswith(CLUMSY)]
     fitted += make_incoherent(fitted, round(MADE * len(fitted)), source)
     aside += make_incoherent(aside, round(MADE * len(aside)), source)
     tell(f"{len(fitted)} examples to fit to, {len(aside)} set aside")
