@@ -114,7 +114,7 @@ def _compare(condition: Condition, estimate: Estimate, unit: str) -> tuple[Outco
     else:
         side, good, bad = "at least", estimate.lower >= threshold, estimate.upper < threshold
     if good:
-        return Outcome.PASS, f"is {span}, surely {side} {threshold:+.3f}"
+        return Outcome.PASS, f"is {span}, the whole interval {side} {threshold:+.3f}"
     if bad:
-        return Outcome.FAIL, f"is {span}, surely not {side} {threshold:+.3f}"
-    return Outcome.INCONCLUSIVE, f"is {span}, which does not settle {side} {threshold:+.3f}"
+        return Outcome.FAIL, f"is {span}, the whole interval outside {side} {threshold:+.3f}"
+    return Outcome.INCONCLUSIVE, f"is {span}, the interval crosses {threshold:+.3f} ({side})"

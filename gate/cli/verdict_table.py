@@ -18,12 +18,11 @@ def verdict_table(title: str, verdict: Verdict) -> Table:
         f" ({verdict.scope})",
     )
     table = Table(title=heading, title_justify="left", title_style="")
-    table.add_column("check")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("interval", justify="right")
-    table.add_column("threshold", justify="right")
-    table.add_column("outcome")
+    table.add_column("check", no_wrap=True)
+    table.add_column("metric", justify="right")
+    table.add_column("interval", justify="right", no_wrap=True)
+    table.add_column("threshold", justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
     for finding in verdict.findings:
         # Names and notes come from files and plugins: they are shown, not read as markup.
         table.add_row(
@@ -32,17 +31,16 @@ def verdict_table(title: str, verdict: Verdict) -> Table:
     return table
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str, str]:
+def _row(finding: Finding) -> tuple[str, str, str, str]:
     condition, measurement = finding.condition, finding.measurement
     side = "at most" if condition.at_most is not None else "at least"
     threshold = f"{side} {condition.threshold:+.2f}"
     if measurement is None or measurement.estimate is None:
-        return condition.check, finding.reason, "-", "-", threshold
+        return condition.check, finding.reason, "-", threshold
     estimate = measurement.estimate
     return (
         condition.check,
-        f"{measurement.metric} ({measurement.unit})",
-        f"{estimate.value:+.3f}",
+        f"{estimate.value:+.3f} {measurement.unit}",
         f"[{estimate.lower:+.3f}, {estimate.upper:+.3f}]",
         threshold,
     )

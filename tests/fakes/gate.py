@@ -45,9 +45,12 @@ POLICIES: dict[str, dict[str, Any]] = {
         "conditions": [{"check": "coherence", "at_least": 0.5}],
     },
 }
-BATTERIES = {"full": (10, 20), "quick": (10, 8)}
+#: Contrast pairs and questions. A check wants coherent answers to 20 questions.
+BATTERIES = {"full": (10, 30), "quick": (10, 8)}
 #: Requests that the quick battery makes of one model.
 QUICK_SCORES, QUICK_ANSWERS = 20, 8
+#: Requests that the full battery makes of one model.
+FULL_SCORES, FULL_ANSWERS = 20, 30
 
 
 def write_policies(directory: Path) -> Path:
