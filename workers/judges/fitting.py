@@ -29,7 +29,7 @@ _CACHED_AT_ONCE = 16
 class Recipe:
     """How long and how hard to fit."""
 
-    passes: int = 4
+    passes: int = 3
     batch: int = 16
     rate: float = 3e-4
     head_rate: float = 5e-4
