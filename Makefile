@@ -4,6 +4,7 @@ DEVICE ?= cpu
 PY := .venv/bin/python
 STAMP := .venv/.installed-$(DEVICE)
 export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
 .PHONY: help demo env test lint types unit integration e2e format organisms judge lock clean
 
