@@ -122,7 +122,7 @@ def test_an_interrupted_demo_stops_everything_that_it_started(base_checkpoint: P
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
-    while not any("api_server" in " ".join(p.cmdline()) for p in service_processes()):
+    while not any("api_server" in " ".join(p.info["cmdline"]) for p in service_processes()):
         assert time.monotonic() < deadline, "no engine was started"
         assert interrupted.poll() is None
         time.sleep(0.2)

@@ -31,7 +31,7 @@ from workers.judges.layout import Typesetter
 from workers.judges.reader import Reader, Shape
 from workers.judges.variants import vary
 
-#: Layers under 8 are left as they are, 18 are read: the best of those tried (see CARD.md).
+#: Layers under 8 are left as they are, 18 are read: why, and what was not tried, is in CARD.md.
 SHAPE = Shape(tuned_from=8, depth=18, rank=16, scale=2.0)
 #: One subject in so many is set aside to draw the lines.
 SET_ASIDE = 7
