@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -15,7 +14,7 @@ from checks.check import Check, CheckData, Evidence
 from checks.judgement import Label
 from checks.measurement import Measurement
 from checks.sample import Elicitation, Sample
-from checks.statistics import bounded_mean_interval
+from checks.statistics import bounded_mean_interval, shuffle_key
 
 MINIMUM_PROMPTS = 20
 
@@ -50,7 +49,7 @@ class Coherence(Check):
     def measure(self, candidate: Evidence, baseline: Evidence, confidence: float) -> Measurement:
         judged = [s for check in self.data.of for s in candidate.of_check(check) if s.judgement]
         shares = coherent_shares(judged)
-        ordered = sorted(shares, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
+        ordered = sorted(shares, key=shuffle_key)
         enough = len(shares) >= MINIMUM_PROMPTS
         base_shares = coherent_shares(
             [s for check in self.data.of for s in baseline.of_check(check)]

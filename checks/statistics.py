@@ -8,6 +8,7 @@ which holds for any number of prompts, where the normal approximation fails on r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,11 @@ from checks.measurement import Estimate
 GRID_POINTS = 2001
 #: Largest share of the wealth put on one prompt (Waudby-Smith and Ramdas, section 4.2).
 BET_LIMIT = 0.75
+
+
+def shuffle_key(prompt: str) -> str:
+    """Sorts prompts into a fixed shuffle, which the betting interval needs and a rerun repeats."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
