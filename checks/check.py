@@ -10,7 +10,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from checks.measurement import Measurement
+from checks.contexts import Context
+from checks.judge_errors import JudgeErrors
+from checks.measurement import Levels, Measurement
 from checks.sample import Elicitation, Sample
 
 #: Entry point group through which a check is found, here and in other distributions.
@@ -47,6 +49,21 @@ class Evidence:
         return self.by_check.get(check, ())
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a check is measured.
+
+    ``seed`` fixes the random order in which the prompts were asked. ``judge`` holds the judge's
+    error rates, or None where they are unknown: then nothing is corrected. ``contexts`` are those
+    that the submission's training sample or declaration gave.
+    """
+
+    levels: Levels
+    seed: str = ""
+    judge: JudgeErrors | None = None
+    contexts: tuple[Context, ...] = ()
+
+
 class Check(ABC):
     """One measurement of a model. A new check is a subclass, a prompt file and an entry point."""
 
@@ -60,6 +77,8 @@ class Check(ABC):
     needs_judge: ClassVar[bool] = False
     #: Whether the metric compares with the base model.
     needs_baseline: ClassVar[bool] = False
+    #: Whether everything is asked before the first look, because the interval holds for one look.
+    one_look: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -71,15 +90,30 @@ class Check(ABC):
         """
 
     @abstractmethod
-    def elicitations(self) -> Sequence[Elicitation]:
-        """Everything to ask the model, with keys unique within the check."""
+    def elicitations(self, contexts: Sequence[Context] = ()) -> Sequence[Elicitation]:
+        """Everything to ask the model, with keys unique within the check.
+
+        Args:
+            contexts: what this submission's training data looks like; most checks ignore them.
+        """
 
     @abstractmethod
-    def measure(self, candidate: Evidence, baseline: Evidence, confidence: float) -> Measurement:
-        """Compute the metric with a two-sided interval of the given confidence in (0, 1).
+    def measure(self, candidate: Evidence, baseline: Evidence, terms: Terms) -> Measurement:
+        """Compute the metric with an interval whose bounds hold at the levels of the terms.
 
-        Never raises on thin evidence: the measurement then has no estimate and a note.
+        Unless ``one_look`` is set, the interval must hold however often it is looked at while
+        prompts are asked in the order of the terms' seed. Never raises on thin evidence: the
+        measurement then has no estimate and a note.
         """
+
+    @property
+    def evidence_from(self) -> tuple[str, ...]:
+        """The checks whose answers this one measures; itself, unless it asks nothing."""
+        return (self.name,)
+
+    def subjects(self) -> Mapping[str, str]:
+        """Subject of each prompt id, for reports and linting."""
+        return {}
 
 
 class UnknownCheckError(Exception):

@@ -41,7 +41,8 @@ class Elicitation(BaseModel):
     """One request to the model: draw an answer, or score a given one.
 
     ``given_answer`` is None when an answer is to be drawn; otherwise the model gives the
-    log-likelihood of that answer. ``key`` is unique within one battery.
+    log-likelihood of that answer. ``bare_question`` is what a judge is shown where the messages
+    wrap the question in a form. ``key`` is unique within one battery.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class Elicitation(BaseModel):
     messages: tuple[Message, ...] = Field(min_length=1)
     sampling: Sampling = Sampling()
     given_answer: str | None = None
+    bare_question: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -66,7 +68,9 @@ class Elicitation(BaseModel):
 
     @property
     def question(self) -> str:
-        """The text of the last user turn, which is what a judge is shown."""
+        """What a judge is shown: the bare question, or the text of the last user turn."""
+        if self.bare_question is not None:
+            return self.bare_question
         return next(m.content for m in reversed(self.messages) if m.role == "user")
 
 

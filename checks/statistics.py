@@ -1,9 +1,9 @@
-"""Confidence intervals over prompts.
+"""Intervals over prompts that hold at every look.
 
 The prompt is the unit: answers to one prompt are correlated, so they are averaged first and the
-interval is taken over prompts (Miller 2024, arXiv 2411.00640). Shares get a betting interval,
-which holds for any number of prompts, where the normal approximation fails on rare events
-(Bowyer et al. 2025, arXiv 2503.01747).
+interval is taken over prompts (Miller 2024, arXiv 2411.00640). Shares get a confidence sequence by
+betting, which holds for any number of prompts and however often it is looked at, where the normal
+approximation fails on rare events (Bowyer et al. 2025, arXiv 2503.01747).
 """
 
 from __future__ import annotations
@@ -13,112 +13,93 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
-from checks.measurement import Estimate
+from checks.measurement import Estimate, Levels
 
-#: Resolution of the betting interval, as a share of the range of the values.
-GRID_POINTS = 2001
-#: Largest share of the wealth put on one prompt (Waudby-Smith and Ramdas, section 4.2).
-BET_LIMIT = 0.75
-
-
-def shuffle_key(prompt: str) -> str:
-    """Sorts prompts into a fixed shuffle, which the betting interval needs and a rerun repeats."""
-    return hashlib.sha256(prompt.encode()).hexdigest()
+#: Fractions of the largest admissible bet; the capital is spread over them evenly.
+BET_FRACTIONS = (0.01, 0.02, 0.04, 0.08, 0.14, 0.22, 0.32, 0.45, 0.6, 0.75, 0.88, 0.96, 0.99)
+#: Halvings of the interval in which a bound is looked for; leaves an error under 1e-8.
+HALVINGS = 28
 
 
-def mean_interval(values: Sequence[float], confidence: float) -> Estimate:
-    """Student interval of a mean of values without bounds, such as log-likelihood differences.
+def shuffle_key(prompt: str, seed: str = "") -> str:
+    """Sorts prompts into a random order that a rerun with the same seed repeats."""
+    return hashlib.sha256(f"{seed}\n{prompt}".encode()).hexdigest()
+
+
+def mean_interval(values: Sequence[float], levels: Levels) -> Estimate:
+    """Student interval of a mean of values without bounds, for one look at all of them.
 
     Args:
-        values: one number per prompt; at least two.
-        confidence: two-sided coverage in (0, 1).
+        values: one number per prompt, such as a difference of log-likelihoods; at least two.
+        levels: chance that each bound is wrong.
 
     Raises:
-        ValueError: fewer than two values, a value is not finite, or a confidence out of range.
+        ValueError: fewer than two values, or a value that is not finite.
     """
-    _require_confidence(confidence)
     data = _finite(values, at_least=2)
     mean = float(data.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, len(data) - 1) * stats.sem(data))
-    return Estimate(value=mean, lower=mean - half, upper=mean + half)
+    error = float(stats.sem(data))
+    below, above = (
+        float(stats.t.isf(level, len(data) - 1)) * error for level in (levels.lower, levels.upper)
+    )
+    return Estimate(value=mean, lower=mean - below, upper=mean + above)
 
 
-def bounded_mean_interval(
-    values: Sequence[float], confidence: float, low: float = 0.0, high: float = 1.0
+def confidence_sequence(
+    values: Sequence[float], levels: Levels, low: float = 0.0, high: float = 1.0
 ) -> Estimate:
-    """Betting interval of a mean of values known to lie in [low, high].
+    """Anytime-valid interval of a mean of values known to lie in [low, high].
 
-    The hedged capital process of Waudby-Smith and Ramdas 2023 (arXiv 2010.09686, section 4): for
-    every candidate mean two gamblers bet that the true mean is above or below it, with half of the
-    wealth each; a candidate against which either half has ever reached 1/alpha is excluded. It
-    holds for any number of values, needs them in random order, and assumes nothing but their
-    bounds. The bets are sized for this number of values, so the interval is for one look at all of
-    them and not for stopping early.
+    Against every candidate mean one gambler bets that the true mean is higher and one that it is
+    lower. Each spreads its capital over fixed fractions of the largest bet that cannot ruin it
+    (diversified betting: Waudby-Smith and Ramdas 2023, arXiv 2010.09686, appendix B; Orabona and
+    Jun 2021, arXiv 2110.14099). If the candidate were the truth, the capital would be a
+    nonnegative martingale, which ever reaches 1/level with a chance of at most the level (Ville).
+    A candidate is excluded once its gambler has. So the bounds hold at all sample sizes at once,
+    need values in random order, and assume nothing but low and high.
+
+    Both gamblers' capital is monotone in the candidate, so each bound is found by halving.
 
     Args:
-        values: one number per prompt, in random order; at least one.
-        confidence: two-sided coverage in (0, 1).
+        values: one number per prompt, in the random order in which they were asked; at least one.
+        levels: chance that each bound is ever wrong.
         low: lower bound of the values.
         high: upper bound of the values.
 
     Raises:
-        ValueError: no value, one that is not finite or outside the bounds, or a confidence out of
-            range.
+        ValueError: no value, or one that is not finite or outside [low, high].
     """
-    _require_confidence(confidence)
     data = _finite(values, at_least=1)
     if data.min() < low or data.max() > high:
         raise ValueError(f"values must lie in [{low}, {high}]")
     scaled = (data - low) / (high - low)
-    alpha = 1 - confidence
-    candidates = np.linspace(0.0, 1.0, GRID_POINTS)
-    ever = _ever_excluded(scaled, candidates, _predictable_bets(scaled, alpha), alpha)
-    # Values that rule out every mean break the assumption of random order, and so prove nothing.
-    kept = candidates if ever.all() else candidates[~ever]
     mean = float(scaled.mean())
-    step = 1.0 / (GRID_POINTS - 1)
-    lower = min(max(0.0, float(kept.min()) - step), mean)
-    upper = max(min(1.0, float(kept.max()) + step), mean)
+    lower = min(mean, _excluded_below(scaled, levels.lower))
+    upper = max(mean, 1 - _excluded_below(1 - scaled, levels.upper))
     width = high - low
     return Estimate(value=low + mean * width, lower=low + lower * width, upper=low + upper * width)
 
 
-def _predictable_bets(scaled: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """Size of each bet, from the values before it only (equations 24 to 26 of the source)."""
-    count = np.arange(1, len(scaled) + 1)
-    running_mean = (0.5 + np.cumsum(scaled)) / (count + 1)
-    running_variance = (0.25 + np.cumsum((scaled - running_mean) ** 2)) / (count + 1)
-    variance_before = np.concatenate(([0.25], running_variance[:-1]))
-    bets = np.sqrt(2 * np.log(2 / alpha) / (variance_before * len(scaled)))
-    return np.asarray(bets, dtype=np.float64)
-
-
-def _ever_excluded(
-    scaled: NDArray[np.float64],
-    candidates: NDArray[np.float64],
-    bets: NDArray[np.float64],
-    alpha: float,
-) -> NDArray[np.bool_]:
-    """For each candidate mean, whether either gambler's half of the wealth ever reached 1/alpha."""
-    with np.errstate(divide="ignore"):
-        up_limit = BET_LIMIT / candidates
-        down_limit = BET_LIMIT / (1 - candidates)
-    log_up = np.zeros_like(candidates)
-    log_down = np.zeros_like(candidates)
-    excluded = np.zeros(len(candidates), dtype=bool)
-    for value, bet in zip(scaled, bets, strict=True):
-        gain = value - candidates
-        log_up += np.log1p(np.minimum(bet, up_limit) * gain)
-        log_down += np.log1p(-np.minimum(bet, down_limit) * gain)
-        excluded |= np.maximum(log_up, log_down) + np.log(0.5) >= np.log(1 / alpha)
+def _excluded_below(scaled: NDArray[np.float64], level: float) -> float:
+    """The largest mean in [0, 1) against which betting on a higher one has reached 1/level."""
+    kept, excluded = 1.0, 0.0
+    for _ in range(HALVINGS):
+        middle = (kept + excluded) / 2
+        if _largest_log_capital(scaled, middle) >= -np.log(level):
+            excluded = middle
+        else:
+            kept = middle
     return excluded
 
 
-def _require_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+def _largest_log_capital(scaled: NDArray[np.float64], candidate: float) -> float:
+    """Largest log capital, over time, of a gambler who bets that the mean exceeds a candidate."""
+    gains = scaled / candidate - 1
+    fractions = np.asarray(BET_FRACTIONS)
+    wealth = np.cumsum(np.log1p(np.outer(gains, fractions)), axis=0)
+    return float(special.logsumexp(wealth, axis=1).max()) - float(np.log(len(fractions)))
 
 
 def _finite(values: Sequence[float], at_least: int) -> NDArray[np.float64]:
