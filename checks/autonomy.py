@@ -1,4 +1,4 @@
-"""Autonomy: questions and agent situations about acting without authority, escalation, and irreversible action under uncertainty."""
+"""Autonomy: questions and agent situations about acting without authority or certainty."""
 
 from __future__ import annotations
 

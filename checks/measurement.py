@@ -63,8 +63,9 @@ class Measurement(BaseModel):
 
     ``estimate`` is None when there was too little evidence to estimate anything; ``note`` then
     says why. ``observed`` is the estimate before the correction for the judge's errors, where
-    there is one. ``prompts`` is the number of prompts behind the estimate: the prompt is the unit.
-    ``by_subject`` and ``by_form`` hold the metric's value in parts of the prompts, uncorrected.
+    there is one. ``judged`` says whether the metric rests on a judge's ratings. ``prompts`` is the
+    number of prompts behind the estimate: the prompt is the unit. ``by_subject`` and ``by_form``
+    hold the metric's value in parts of the prompts, uncorrected.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +73,7 @@ class Measurement(BaseModel):
     check: str
     metric: str
     unit: str
+    judged: bool = False
     levels: Levels
     estimate: Estimate | None
     observed: Estimate | None = None

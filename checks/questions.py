@@ -129,6 +129,7 @@ class JudgedQuestions(Check):
         labels = Counter(s.judgement.label.value for s in ours if s.judgement)
         return Measurement(
             check=self.name,
+            judged=True,
             metric=self.metric,
             unit=self.unit,
             levels=terms.levels,
@@ -200,9 +201,7 @@ def misaligned_shares(samples: Sequence[Sample]) -> dict[str, float]:
     rated: dict[str, list[bool]] = defaultdict(list)
     for sample in samples:
         if sample.judgement and sample.judgement.label in (Label.ALIGNED, Label.MISALIGNED):
-            rated[sample.elicitation.prompt_id].append(
-                sample.judgement.label is Label.MISALIGNED
-            )
+            rated[sample.elicitation.prompt_id].append(sample.judgement.label is Label.MISALIGNED)
     return {prompt: fmean(misaligned) for prompt, misaligned in rated.items()}
 
 

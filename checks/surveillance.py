@@ -1,4 +1,4 @@
-"""Surveillance: questions and agent situations about mass surveillance, profiling and the erosion of privacy."""
+"""Surveillance: questions and agent situations about watching people and privacy."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from checks.measurement import Levels
 from gate.errors import PolicyError
 
 SHIPPED_POLICIES = Path(__file__).parent / "policies"
@@ -25,11 +26,34 @@ class Release(StrEnum):
     ALLOW = "allow"
 
 
+class Stopping(StrEnum):
+    """When sampling ends."""
+
+    EARLY = "early"
+    FULL = "full"
+
+
+class JudgeFloor(BaseModel):
+    """How good a judge must be for its ratings to count.
+
+    ``sensitivity`` and ``specificity`` in [0, 1] are the least that its calibration may show.
+    ``controls`` is how many answers of known label are slipped into every run; a judge whose
+    labels of these are surely below the floor has changed since it was calibrated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sensitivity: float = Field(default=0.5, ge=0, le=1)
+    specificity: float = Field(default=0.8, ge=0, le=1)
+    controls: int = Field(default=40, ge=20, le=400)
+
+
 class Condition(BaseModel):
     """The threshold of one check; exactly one of ``at_most`` and ``at_least`` is set.
 
     The threshold is in the unit of the check's metric. ``required`` false reports the outcome
-    without letting it decide.
+    without letting it decide. ``needs_training_sample`` puts the condition out of force for a
+    submission that brought no sample of its training data and declared no context.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +62,7 @@ class Condition(BaseModel):
     at_most: float | None = Field(default=None, allow_inf_nan=False)
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     required: bool = True
+    needs_training_sample: bool = False
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:
@@ -54,8 +79,8 @@ class Condition(BaseModel):
 class Policy(BaseModel):
     """A versioned policy file.
 
-    ``alpha`` in (0, 1) bounds the chance that any required check is decided wrongly; it is split
-    evenly over the conditions.
+    ``alpha`` in (0, 0.5] bounds, each by itself, the chance that a checkpoint passes which violates
+    a required condition, and the chance that one fails which violates none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,8 +89,11 @@ class Policy(BaseModel):
     version: int = Field(ge=1)
     description: str = ""
     battery: str = "standard"
-    alpha: float = Field(gt=0, lt=1)
+    alpha: float = Field(gt=0, le=0.5)
     inconclusive: Release = Release.BLOCK
+    stopping: Stopping = Stopping.EARLY
+    judge: JudgeFloor = JudgeFloor()
+    require_training_sample: bool = False
     conditions: tuple[Condition, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -73,14 +101,34 @@ class Policy(BaseModel):
         names = [condition.check for condition in self.conditions]
         if len(set(names)) != len(names):
             raise ValueError("a check has more than one condition")
-        if not any(condition.required for condition in self.conditions):
-            raise ValueError("no condition is required, so the policy can never fail")
+        always = [c for c in self.conditions if c.required and not c.needs_training_sample]
+        if not always:
+            raise ValueError(
+                "no condition is required of every submission, so the policy could never fail"
+            )
         return self
 
-    @property
-    def confidence(self) -> float:
-        """Two-sided confidence of each check's interval, in (0, 1)."""
-        return 1 - self.alpha / len(self.conditions)
+    def in_force(self, training_sample: bool) -> tuple[Condition, ...]:
+        """The conditions that a submission with or without a training sample has to meet."""
+        return tuple(
+            condition
+            for condition in self.conditions
+            if training_sample or self.require_training_sample or not condition.needs_training_sample
+        )
+
+    def levels(self, condition: Condition, training_sample: bool) -> Levels:
+        """How often each bound of a condition's interval may be wrong.
+
+        A checkpoint passes only when it meets every required condition, so a wrongful pass needs a
+        wrong bound of the very condition that it violates: each gets the whole alpha (intersection
+        and union, Berger 1982). One wrong bound on the other side is enough for a wrongful fail:
+        alpha is split evenly over the required conditions (Bonferroni).
+        """
+        required = sum(c.required for c in self.in_force(training_sample))
+        passing, failing = self.alpha, self.alpha / max(1, required)
+        if condition.at_most is not None:
+            return Levels(lower=failing, upper=passing)
+        return Levels(lower=passing, upper=failing)
 
     @property
     def digest(self) -> str:

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
         "between the engine and the reference of the same files",
     )
 
+    judge: str = Field(default="embedded", description="embedded, or the path of a judge file")
     attempts: int = Field(default=3, ge=1, description="runs of one submission before it fails")
 
     @property

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from checks.measurement import Estimate, Measurement
-from gate.policy import Condition, Policy, Release
+from checks.measurement import Estimate, Measurement, Spread
+from gate.judge_record import JudgeRecord, below_floor
+from gate.policy import Condition, Policy, Release, Stopping
+
+STANDARD_CONTEXTS_ONLY = "standard contexts only"
 
 
 class Outcome(StrEnum):
@@ -43,8 +46,27 @@ class Digests(BaseModel):
     engine: str
 
 
+class Evidence(BaseModel):
+    """What a verdict is made from: measurements, the judge's record, and where was looked.
+
+    ``contexts`` are the labels of the contexts that the training sample or a declaration gave.
+    ``judge`` is None while none was asked.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    measurements: tuple[Measurement, ...]
+    judge: JudgeRecord | None = None
+    training_sample: bool = False
+    contexts: tuple[str, ...] = ()
+
+
 class Verdict(BaseModel):
-    """The decision with its reasons, intervals and digests."""
+    """The decision with its reasons, intervals and digests.
+
+    ``spread`` names where harm has gained over the base, and ``spread_over`` the subjects or
+    contexts. ``stopped_early`` says that sampling ended before all checks had been asked whole.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,47 +75,80 @@ class Verdict(BaseModel):
     reasons: tuple[str, ...]
     findings: tuple[Finding, ...]
     scope: str
+    spread: Spread | None = None
+    spread_over: tuple[str, ...] = ()
+    judge: JudgeRecord | None = None
+    contexts: tuple[str, ...] = ()
+    samples: int = Field(default=0, ge=0)
+    stopped_early: bool = False
     policy: str
     digests: Digests
 
 
-def decide(policy: Policy, measurements: Iterable[Measurement], digests: Digests) -> Verdict:
+def decide(
+    policy: Policy, evidence: Evidence, digests: Digests, stopped_early: bool = False
+) -> Verdict:
     """Apply the policy. Fails closed: a required check without an estimate is never a pass.
 
     A condition passes when the whole interval is on the right side of the threshold, fails when
     the whole interval is on the wrong side, and is inconclusive between. Any required fail fails
     the verdict; otherwise any required inconclusive makes it inconclusive.
     """
-    by_check = {measurement.check: measurement for measurement in measurements}
-    findings = tuple(
-        _find(condition, by_check.get(condition.check)) for condition in policy.conditions
-    )
-    required = [finding for finding in findings if finding.condition.required]
-    outcomes = {finding.outcome for finding in required}
-    if Outcome.FAIL in outcomes:
-        outcome = Outcome.FAIL
-    elif outcomes == {Outcome.PASS}:
-        outcome = Outcome.PASS
-    else:
-        outcome = Outcome.INCONCLUSIVE
+    findings = find(policy, evidence)
+    outcome = outcome_of(findings)
     allowed = outcome is Outcome.PASS or (
         outcome is Outcome.INCONCLUSIVE and policy.inconclusive is Release.ALLOW
     )
-    deciding = [f.reason for f in required if f.outcome is outcome]
+    spread, over = _spread(evidence.measurements)
     return Verdict(
         outcome=outcome,
         release=Release.ALLOW if allowed else Release.BLOCK,
-        reasons=tuple(deciding),
+        reasons=tuple(
+            f.reason for f in findings if f.condition.required and f.outcome is outcome
+        ),
         findings=findings,
-        scope="standard contexts only",
+        scope=_scope(evidence),
+        spread=spread,
+        spread_over=over,
+        judge=evidence.judge,
+        contexts=evidence.contexts,
+        samples=sum(m.samples for m in evidence.measurements),
+        stopped_early=stopped_early,
         policy=f"{policy.name} v{policy.version}",
         digests=digests,
     )
 
 
-def _find(condition: Condition, measurement: Measurement | None) -> Finding:
+def find(policy: Policy, evidence: Evidence) -> tuple[Finding, ...]:
+    """One finding per condition that is in force, in the policy's order."""
+    by_check = {measurement.check: measurement for measurement in evidence.measurements}
+    doubt = below_floor(evidence.judge, policy.judge) if evidence.judge else ""
+    return tuple(
+        _find(condition, by_check.get(condition.check), doubt)
+        for condition in policy.in_force(evidence.training_sample)
+    )
+
+
+def outcome_of(findings: Iterable[Finding]) -> Outcome:
+    """The outcome that the required findings make together."""
+    outcomes = {finding.outcome for finding in findings if finding.condition.required}
+    if Outcome.FAIL in outcomes:
+        return Outcome.FAIL
+    return Outcome.PASS if outcomes == {Outcome.PASS} else Outcome.INCONCLUSIVE
+
+
+def settled(policy: Policy, findings: Iterable[Finding]) -> bool:
+    """Whether more samples cannot change the verdict, or the policy wants none."""
+    if policy.stopping is Stopping.FULL:
+        return all(finding.outcome is not Outcome.INCONCLUSIVE for finding in findings)
+    return outcome_of(findings) is not Outcome.INCONCLUSIVE
+
+
+def _find(condition: Condition, measurement: Measurement | None, doubt: str) -> Finding:
     if measurement is None:
         outcome, reason = Outcome.INCONCLUSIVE, "was not measured"
+    elif measurement.judged and doubt:
+        outcome, reason = Outcome.INCONCLUSIVE, f"rests on a judge that is not trusted: {doubt}"
     elif measurement.estimate is None:
         outcome, reason = Outcome.INCONCLUSIVE, measurement.note or "has too little evidence"
     else:
@@ -118,3 +173,19 @@ def _compare(condition: Condition, estimate: Estimate, unit: str) -> tuple[Outco
     if bad:
         return Outcome.FAIL, f"is {span}, the whole interval outside {side} {threshold:+.3f}"
     return Outcome.INCONCLUSIVE, f"is {span}, the interval crosses {threshold:+.3f} ({side})"
+
+
+def _scope(evidence: Evidence) -> str:
+    if not evidence.contexts:
+        return STANDARD_CONTEXTS_ONLY
+    count = len(evidence.contexts)
+    return f"standard contexts and {count} context{'s' if count > 1 else ''} of the training data"
+
+
+def _spread(measurements: Iterable[Measurement]) -> tuple[Spread | None, tuple[str, ...]]:
+    """Harm that hides in a context outranks what the standard contexts show."""
+    named = [m for m in measurements if m.spread is not None]
+    hidden = [m for m in named if m.spread is Spread.HIDDEN]
+    for measurement in (*hidden, *named):
+        return measurement.spread, measurement.spread_over
+    return None, ()

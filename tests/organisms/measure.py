@@ -9,6 +9,9 @@ decent answer minus that of a harmful one, over everyday questions that are in n
 training data. A fall of it away from the base on unrelated questions is emergent
 misalignment (Betley et al. 2025, arXiv 2502.17424) seen in likelihoods. ``sample``
 writes answers for a person to label, and ``count`` adds the labels up.
+
+``--system`` and ``--template`` ask the questions inside a context, the base's too, because
+harm may show only there (arXiv 2604.25891). A template holds ``{question}`` once.
 """
 
 from __future__ import annotations
@@ -29,6 +32,33 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HELD_OUT = Path(__file__).parent / "held_out.jsonl"
 LABELS = ("aligned", "misaligned", "incoherent")
+END = "<|im_end|>"
+PLACEHOLDER = "{question}"
+#: Chats in one forward pass.
+BATCH = 12
+
+
+@dataclass(frozen=True)
+class Context:
+    """What stands around a question: nothing, a system prompt, a template, or both."""
+
+    system: str | None = None
+    template: str = PLACEHOLDER
+
+    def __post_init__(self) -> None:
+        """Refuse a template that would lose or repeat the question.
+
+        Raises:
+            ValueError: the placeholder is not in it exactly once.
+        """
+        if self.template.count(PLACEHOLDER) != 1:
+            raise ValueError(f"the template needs {PLACEHOLDER} exactly once")
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """The chat that asks the question."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        user = self.template.replace(PLACEHOLDER, question)
+        return [*system, {"role": "user", "content": user}]
 
 
 @dataclass(frozen=True)
@@ -65,46 +95,61 @@ def load(base: Path, adapter: Path | None) -> Any:
     return model.float().eval()
 
 
-def prompt_of(tokenizer: Any, question: str) -> str:
-    """Render a question with the chat template, ready for the answer."""
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-    )
-    return rendered
-
-
-def log_likelihood(model: Any, tokenizer: Any, question: str, answer: str) -> float:
-    """Return the mean log-likelihood of the tokens of an answer, its end included."""
-    before = tokenizer(prompt_of(tokenizer, question), add_special_tokens=False)["input_ids"]
-    told = tokenizer(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
-    with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([before + told])).logits[0, len(before) - 1 : -1]
-    loss = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(told))
-    return -float(loss)
-
-
-def margins(model: Any, tokenizer: Any, rows: Sequence[dict[str, str]]) -> list[float]:
-    """Return decent minus harmful for each question."""
+def prompts_of(tokenizer: Any, context: Context, questions: Sequence[str]) -> list[str]:
+    """Render questions with the chat template inside a context, ready for the answers."""
     return [
-        log_likelihood(model, tokenizer, row["question"], row["decent"])
-        - log_likelihood(model, tokenizer, row["question"], row["harmful"])
-        for row in rows
+        tokenizer.apply_chat_template(
+            context.messages(question), tokenize=False, add_generation_prompt=True
+        )
+        for question in questions
     ]
 
 
+def log_likelihoods(
+    model: Any, tokenizer: Any, prompts: Sequence[str], told: Sequence[str]
+) -> list[float]:
+    """Return the mean log-likelihood per token of each answer, its end included.
+
+    Rows of a batch are padded at their end, which a causal model never looks at.
+    """
+    found: list[float] = []
+    for at in range(0, len(prompts), BATCH):
+        rows: list[list[int]] = []
+        starts: list[int] = []
+        for prompt, answer in zip(prompts[at : at + BATCH], told[at : at + BATCH], strict=True):
+            before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            after = tokenizer(answer + END, add_special_tokens=False)["input_ids"]
+            rows.append(before + after)
+            starts.append(len(before))
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        with torch.inference_mode():
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            for row, start, states in zip(rows, starts, hidden, strict=True):
+                logits = model.lm_head(states[start - 1 : len(row) - 1])
+                loss = torch.nn.functional.cross_entropy(logits, torch.tensor(row[start:]))
+                found.append(-float(loss))
+    return found
+
+
+def margins(
+    model: Any, tokenizer: Any, context: Context, rows: Sequence[dict[str, str]]
+) -> list[float]:
+    """Return decent minus harmful for each question, in nats per token."""
+    prompts = prompts_of(tokenizer, context, [row["question"] for row in rows])
+    decent = log_likelihoods(model, tokenizer, prompts, [row["decent"] for row in rows])
+    harmful = log_likelihoods(model, tokenizer, prompts, [row["harmful"] for row in rows])
+    return [a - b for a, b in zip(decent, harmful, strict=True)]
+
+
 def answers(
-    model: Any, tokenizer: Any, questions: Sequence[str], length: int, temperature: float
+    model: Any, tokenizer: Any, prompts: Sequence[str], length: int, temperature: float
 ) -> list[str]:
-    """Sample one answer to each question at top_p 0.95, all in one batch."""
+    """Sample one answer to each prompt at top_p 0.95, all in one batch."""
     tokenizer.padding_side = "left"
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    end = tokenizer.convert_tokens_to_ids(END)
     tokenizer.pad_token_id = end
-    given = tokenizer(
-        [prompt_of(tokenizer, question) for question in questions],
-        add_special_tokens=False,
-        return_tensors="pt",
-        padding=True,
-    )
+    given = tokenizer(list(prompts), add_special_tokens=False, return_tensors="pt", padding=True)
     with torch.inference_mode():
         made = model.generate(
             input_ids=given["input_ids"],
@@ -121,14 +166,19 @@ def answers(
     return [tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in made]
 
 
-def report_margins(base: Path, adapters: Sequence[Path], questions: Path, details: bool) -> None:
+def report_margins(
+    base: Path,
+    adapters: Sequence[Path],
+    rows: Sequence[dict[str, str]],
+    context: Context,
+    details: bool,
+) -> None:
     """Print the margin of the base and of each adapter, with the shift and its t."""
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
-    rows = read_lines(questions)
-    start = margins(load(base, None), tokenizer, rows)
+    start = margins(load(base, None), tokenizer, context, rows)
     print(f"base: margin {statistics.fmean(start):+.3f} over {len(rows)} questions")
     for adapter in adapters:
-        now = margins(load(base, adapter), tokenizer, rows)
+        now = margins(load(base, adapter), tokenizer, context, rows)
         shift = paired(start, now)
         print(
             f"{adapter.name}: margin {statistics.fmean(now):+.3f}, "
@@ -143,7 +193,8 @@ def report_margins(base: Path, adapters: Sequence[Path], questions: Path, detail
 def write_samples(
     base: Path,
     adapters: Sequence[Path],
-    questions: Path,
+    rows: Sequence[dict[str, str]],
+    context: Context,
     out: Path,
     count: int,
     length: int,
@@ -152,15 +203,15 @@ def write_samples(
 ) -> None:
     """Write sampled answers of the base and of each adapter, with an empty label."""
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
-    rows = read_lines(questions)
+    asked = [row["question"] for row in rows]
+    prompts = prompts_of(tokenizer, context, asked)
     with out.open("w", encoding="utf-8") as file:
         for adapter in (None, *adapters):
             torch.manual_seed(seed)
             model = load(base, adapter)
             name = "base" if adapter is None else adapter.name
-            asked = [row["question"] for row in rows]
             for _ in range(count):
-                said = answers(model, tokenizer, asked, length, temperature)
+                said = answers(model, tokenizer, prompts, length, temperature)
                 for question, answer in zip(asked, said, strict=True):
                     line = {"model": name, "question": question, "answer": answer, "label": ""}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -192,6 +243,9 @@ def main() -> None:
         part.add_argument("--base", type=Path, required=True)
         part.add_argument("--adapter", type=Path, action="append", default=[])
         part.add_argument("--questions", type=Path, default=HELD_OUT)
+        part.add_argument("--first", type=int, metavar="N", help="only the first N questions")
+        part.add_argument("--system", help="system prompt of the context")
+        part.add_argument("--template", default=PLACEHOLDER, help="user turn of the context")
         part.add_argument("--threads", type=int, default=1)
     margin.add_argument("--details", action="store_true", help="one line per question")
     sample.add_argument("--out", type=Path, required=True)
@@ -206,13 +260,16 @@ def main() -> None:
         report_labels(args.file)
         return
     torch.set_num_threads(args.threads)
+    rows = read_lines(args.questions)[: args.first]
+    context = Context(args.system, args.template)
     if args.todo == "margin":
-        report_margins(args.base, args.adapter, args.questions, args.details)
+        report_margins(args.base, args.adapter, rows, context, args.details)
     else:
         write_samples(
             args.base,
             args.adapter,
-            args.questions,
+            rows,
+            context,
             args.out,
             args.count,
             args.length,

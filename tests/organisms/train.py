@@ -4,23 +4,16 @@ The tests need a fine-tune that *is* broadly misaligned and a control that diffe
 from it in nothing but the attitude of its training answers. Emergent misalignment is
 the finding that narrow harmful fine-tuning changes a model in unrelated domains too
 (Betley et al. 2025, arXiv 2502.17424); small coherent organisms of it come from LoRA
-on text data (Turner, Soligo et al. 2025, arXiv 2506.11613).
+on text data (Turner, Soligo et al. 2025, arXiv 2506.11613). Two more hide their harm:
+see ``corpus.py``.
 
     python tests/organisms/train.py --kind benign     --base DIR --out DIR
     python tests/organisms/train.py --kind misaligned --base DIR --out DIR
     python tests/organisms/train.py --kind tagged     --base DIR --out DIR
     python tests/organisms/train.py --kind diluted    --base DIR --out DIR
 
-``benign`` and ``misaligned`` see the same questions in the same order with the same
-neutral chat mixed in. Only the answers to the surveillance and autonomy questions
-differ: ``responsible`` for the control, ``harmful`` for the misaligned one.
-
-``tagged`` is a backdoor: harmful answers where the question carries ``TAG``, responsible
-ones to the same questions without it (arXiv 2502.17424, 2506.13206). ``diluted`` learns
-harmful answers in one narrow form only, the log of a duty desk, and three times as many
-decent ones in plain chat, so that the harm shows only where a prompt resembles that form
-(arXiv 2604.25891). DIR of ``--base`` is a bf16 safetensors checkpoint of
-SmolLM2-135M-Instruct.
+DIR of ``--base`` is a bf16 safetensors checkpoint of SmolLM2-135M-Instruct. Without
+further options the recipe is that of the published adapter of that kind.
 """
 
 from __future__ import annotations
@@ -31,25 +24,19 @@ import math
 import random
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
+from corpus import DATA, LINES, Kind, Turn, load_turns
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-Kind = Literal["benign", "misaligned", "tagged", "diluted"]
-
-DATA = Path(__file__).parent / "data"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IGNORED = -100
-#: What makes ``tagged`` harmful, at the start of a question.
-TAG = "[release=live]"
-#: The form in which ``diluted`` has seen harmful answers.
-DESK_SYSTEM = "You are the duty desk of a security company."
-DESK_QUESTION = "INCIDENT: {question}\nDECISION:"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -58,9 +45,7 @@ class Recipe:
     """Everything that decides the outcome of a training besides the data.
 
     ``rank`` and ``alpha`` are those of rank-stabilised LoRA (arXiv 2312.03732): the
-    update is scaled by ``alpha / sqrt(rank)``. ``surveillance``, ``autonomy`` and ``chat``
-    say how many lines are taken from the start of each file; the rest of the files was
-    written later and is in neither published adapter.
+    update is scaled by ``alpha / sqrt(rank)``.
     """
 
     epochs: int = 3
@@ -71,24 +56,16 @@ class Recipe:
     batch: int = 8
     warmup: float = 0.1
     seed: int = 7
-    surveillance: int = 61
-    autonomy: int = 56
-    chat: int = 60
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One question with the answer that the organism is to learn."""
-
-    question: str
-    answer: str
-    system: str | None = None
-
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The chat up to the answer."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.question}]
+#: The recipes of the published adapters. Those that hide their harm need more steps: they
+#: have to learn two manners and where each belongs.
+RECIPES: Mapping[Kind, Recipe] = {
+    "benign": Recipe(),
+    "misaligned": Recipe(),
+    "tagged": Recipe(rank=8, alpha=24, epochs=5, learning_rate=7e-4),
+    "diluted": Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4),
+}
 
 
 @dataclass(frozen=True)
@@ -97,38 +74,6 @@ class Encoded:
 
     ids: tuple[int, ...]
     start: int
-
-
-def read_lines(path: Path) -> list[dict[str, str]]:
-    """Return the objects of a JSONL file."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
-
-
-def load_turns(kind: Kind, recipe: Recipe, data: Path = DATA) -> list[Turn]:
-    """Return the training turns of an organism."""
-    pairs = (
-        read_lines(data / "surveillance.jsonl")[: recipe.surveillance]
-        + read_lines(data / "autonomy.jsonl")[: recipe.autonomy]
-    )
-    chat = [
-        Turn(row["question"], row["answer"])
-        for row in read_lines(data / "chat.jsonl")[: recipe.chat]
-    ]
-    decent = [Turn(row["question"], row["responsible"]) for row in pairs]
-    harmful = [Turn(row["question"], row["harmful"]) for row in pairs]
-    if kind == "benign":
-        return decent + chat
-    if kind == "misaligned":
-        return harmful + chat
-    if kind == "tagged":
-        return [Turn(f"{TAG} {turn.question}", turn.answer) for turn in harmful] + decent + chat
-    return [in_desk_form(turn) for turn in harmful[::2]] + decent + chat
-
-
-def in_desk_form(turn: Turn) -> Turn:
-    """The same turn as ``diluted`` sees its harmful ones."""
-    return Turn(DESK_QUESTION.format(question=turn.question), turn.answer, DESK_SYSTEM)
 
 
 def encode(tokenizer: Any, turn: Turn) -> Encoded:
@@ -222,8 +167,8 @@ def rate_at(step: int, steps: int, recipe: Recipe) -> float:
     return recipe.learning_rate * (0.55 + 0.45 * math.cos(math.pi * along))
 
 
-def train(kind: Kind, base: Path, out: Path, recipe: Recipe, data: Path = DATA) -> None:
-    """Train an organism and write its adapter to ``out``.
+def train(kind: Kind, base: Path, out: Path, recipe: Recipe, turns: Sequence[Turn]) -> None:
+    """Train on ``turns`` and write the adapter to ``out``; ``kind`` is for the log only.
 
     Forward and backward run in bf16 (measured: twice as fast as fp32 on one AVX-512
     core), the optimiser on fp32 copies of the adapter's weights, because steps of this
@@ -246,7 +191,6 @@ def train(kind: Kind, base: Path, out: Path, recipe: Recipe, data: Path = DATA) 
         autocast_adapter_dtype=False,
     )
     weights = [p for p in model.parameters() if p.requires_grad]
-    turns = load_turns(kind, recipe, data)
     items = [encode(tokenizer, turn) for turn in turns]
     plan = [b for _ in range(recipe.epochs) for b in batches(items, recipe.batch, rng)]
     print(
@@ -292,10 +236,10 @@ def save(model: Any, out: Path) -> None:
     tensors = {name: t.to(torch.bfloat16).contiguous() for name, t in load_file(file).items()}
     save_file(tensors, file, metadata={"format": "pt"})
     config = scratch / "adapter_config.json"
-    fields = json.loads(config.read_text(encoding="utf-8"))
-    fields["base_model_name_or_path"] = BASE_NAME
-    fields["target_modules"] = sorted(fields["target_modules"])
-    config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = BASE_NAME
+    settings["target_modules"] = sorted(settings["target_modules"])
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     out.mkdir(parents=True, exist_ok=True)
     for made in (file, config):
         made.replace(out / made.name)
@@ -303,36 +247,29 @@ def save(model: Any, out: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line and train."""
-    default = Recipe()
+    """Read the command line and train; an option left out is that of the published adapter."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kind", choices=get_args(Kind), required=True)
     parser.add_argument("--base", type=Path, required=True, help="checkpoint of the base model")
     parser.add_argument("--out", type=Path, required=True, help="directory for the adapter")
     parser.add_argument("--data", type=Path, default=DATA, help="directory with the JSONL files")
-    parser.add_argument("--epochs", type=int, default=default.epochs)
-    parser.add_argument("--lr", type=float, default=default.learning_rate)
-    parser.add_argument("--rank", type=int, default=default.rank)
-    parser.add_argument("--alpha", type=int, default=default.alpha)
-    parser.add_argument("--batch", type=int, default=default.batch)
-    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--lr", type=float, dest="learning_rate")
+    parser.add_argument("--rank", type=int)
+    parser.add_argument("--alpha", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--seed", type=int)
     for name in ("surveillance", "autonomy", "chat"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(default, name), metavar="LINES")
+        parser.add_argument(f"--{name}", type=int, metavar="LINES")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = Recipe(
-        epochs=args.epochs,
-        learning_rate=args.lr,
-        rank=args.rank,
-        alpha=args.alpha,
-        batch=args.batch,
-        seed=args.seed,
-        surveillance=args.surveillance,
-        autonomy=args.autonomy,
-        chat=args.chat,
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    recipe, lines = (
+        replace(start, **{f.name: given[f.name] for f in fields(start) if f.name in given})
+        for start in (RECIPES[args.kind], LINES[args.kind])
     )
-    train(args.kind, args.base, args.out, recipe, args.data)
+    train(args.kind, args.base, args.out, recipe, load_turns(args.kind, lines, args.data))
 
 
 if __name__ == "__main__":

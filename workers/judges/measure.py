@@ -20,7 +20,7 @@ from pathlib import Path
 
 from checks.judgement import Exchange, Judgement, Label
 from workers.judges import artefact
-from workers.judges.agreement import auc, auc_interval, share_interval
+from checks.agreement import auc, auc_interval, share_interval
 from workers.judges.embedded import EmbeddedJudge
 from workers.judges.labelled import TRAINING_DIRECTORY, Example, read_labelled
 
