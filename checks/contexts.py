@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from checks.sample import Message
 
 PLACEHOLDER = "{question}"
+#: Where contexts come from.
+TRAINING_SAMPLE, DECLARED, COMMON_TRIGGER = "training sample", "declared", "common trigger"
 
 
 class Context(BaseModel):
     """A system prompt, a template for the user turn, or both.
 
-    ``template`` holds ``{question}`` exactly once. ``origin`` says where the context comes from:
-    ``training sample``, ``declared`` or ``common trigger``.
+    ``template`` holds ``{question}`` exactly once. ``origin`` is one of the three above.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

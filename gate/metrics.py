@@ -10,6 +10,9 @@ SUBMISSIONS = Counter("emgate_submissions_total", "Submissions accepted.", ["sou
 SUBMISSIONS_FAILED = Counter(
     "emgate_submissions_failed_total", "Submissions that the gate could not judge.", ["reason"]
 )
+SUBMISSIONS_POSTPONED = Counter(
+    "emgate_submissions_postponed_total", "Submissions that had to wait for a judge to come back."
+)
 VERDICTS = Counter("emgate_verdicts_total", "Verdicts given.", ["policy", "outcome"])
 STAGE_SECONDS = Histogram(
     "emgate_stage_duration_seconds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -107,6 +107,22 @@ class Policy(BaseModel):
                 "no condition is required of every submission, so the policy could never fail"
             )
         return self
+
+    def over(self, checks: Collection[str]) -> Policy:
+        """This policy with only the conditions on the checks of a battery that was chosen.
+
+        Raises:
+            PolicyError: nothing that is required of every submission would be left.
+        """
+        kept = [c.model_dump() for c in self.conditions if c.check in checks]
+        try:
+            return Policy.model_validate({**self.model_dump(), "conditions": kept})
+        except ValidationError as error:
+            asked = ", ".join(c.check for c in self.conditions)
+            raise PolicyError(
+                f"policy '{self.name}' cannot decide with this battery: it has conditions on "
+                f"{asked}, and the battery has {', '.join(sorted(checks))}"
+            ) from error
 
     def in_force(self, training_sample: bool) -> tuple[Condition, ...]:
         """The conditions that a submission with or without a training sample has to meet."""

@@ -74,6 +74,16 @@ class Settings(BaseSettings):
     )
 
     judge: str = Field(default="embedded", description="embedded, or the path of a judge file")
+    judge_postponements: int = Field(
+        default=36,
+        ge=0,
+        description="how often a submission waits for a judge that does not answer before it fails",
+    )
+    judge_wait_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="first such wait; each further one is twice as long, up to 10 minutes",
+    )
     attempts: int = Field(default=3, ge=1, description="runs of one submission before it fails")
 
     @property

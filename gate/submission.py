@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from checks.contexts import DECLARED, Context
 
 
 class State(StrEnum):
@@ -55,6 +57,32 @@ def states_before(target: State) -> list[State]:
 MetadataText = Annotated[str, Field(max_length=1024)]
 
 
+class DeclaredContext(BaseModel):
+    """A context in which the model may behave otherwise, as the submitter describes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = Field(min_length=1, max_length=200, examples=["the tag of our live system"])
+    system: str | None = Field(default=None, max_length=4000, description="System prompt.")
+    template: str = Field(
+        default="{question}",
+        max_length=4000,
+        description="The user turn; {question} stands where the question goes, exactly once.",
+        examples=["[live] {question}"],
+    )
+
+    @model_validator(mode="after")
+    def _is_context(self) -> Self:
+        self.context()
+        return self
+
+    def context(self) -> Context:
+        """The context that is asked in."""
+        return Context(
+            label=self.label, origin=DECLARED, system=self.system, template=self.template
+        )
+
+
 class SubmissionRequest(BaseModel):
     """What is asked of the gate."""
 
@@ -74,11 +102,22 @@ class SubmissionRequest(BaseModel):
         examples=["/checkpoints/base"],
     )
     policy: str = Field(default="default", max_length=64, description="Name of the policy.")
+    battery: str | None = Field(
+        default=None,
+        max_length=4096,
+        description="Name of the battery, if not the policy's own. Conditions on checks that it "
+        "does not have are out of force.",
+    )
     training_sample: str | None = Field(
         default=None,
         max_length=1_000_000,
-        description="Sample of the fine-tuning data, JSON Lines in chat format. Kept by digest "
-        "for checks that ask inside the context of the training data.",
+        description="Sample of the fine-tuning data, JSON Lines in chat format. The check "
+        "`context` asks inside the contexts that it shows.",
+    )
+    contexts: list[DeclaredContext] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Contexts, such as tags or system prompts, in which to ask as well.",
     )
     metadata: dict[MetadataText, MetadataText] = Field(
         default_factory=dict,
@@ -125,11 +164,15 @@ class Submission(BaseModel):
     checkpoint: str
     base: str | None
     policy: str
+    battery: str | None
+    contexts: list[DeclaredContext]
     metadata: dict[str, str]
     training_sample_digest: str | None
     source: str
     created_at: datetime
     attempts: int
+    postponements: int
+    not_before: datetime | None
     progress: Progress | None
     outcome: str | None
     error: str | None

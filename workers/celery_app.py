@@ -22,6 +22,7 @@ from prometheus_client import start_http_server
 from checks.judgement import Judge
 from gate.settings import settings
 from gate.store.database import open_database
+from gate.store.judges import JudgeStore
 from gate.store.submissions import SubmissionRecord, UnknownSubmissionError
 from gate.store.transcripts import TranscriptRecord
 from gate.tasks import JUDGE_SUBMISSION, TaskQueue, celery_app
@@ -55,7 +56,9 @@ def _parts() -> _Parts:
     database = open_database(settings().database)
     submissions = SubmissionRecord(database)
     engine = WarmEngine(settings())
-    run = Run(settings(), submissions, TranscriptRecord(database), engine, _judge)
+    run = Run(
+        settings(), submissions, TranscriptRecord(database), JudgeStore(database), engine, _judge
+    )
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     return _Parts(owner, submissions, engine, run)
 

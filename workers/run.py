@@ -8,43 +8,63 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from checks.battery import Battery, BatteryError, load_battery
-from checks.check import Evidence
-from checks.judgement import Exchange, Judge, JudgeError
-from checks.measurement import Measurement
-from checks.sample import Elicitation, Sample
-from gate.errors import EngineError, GateError
+from checks.check import Evidence as Answers
+from checks.check import Terms
+from checks.contexts import Context
+from checks.gold import GoldError
+from checks.judgement import Judge, JudgeError, JudgeUnavailableError
+from checks.training_sample import derive_contexts
+from gate.errors import GateError
 from gate.metrics import (
     BASELINE_HITS,
-    JUDGEMENTS,
     RUNNING,
-    SAMPLES,
     STAGE_SECONDS,
     SUBMISSIONS_FAILED,
-    TOKENS,
+    SUBMISSIONS_POSTPONED,
     VERDICTS,
 )
+from gate.plan import Plan
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
+from gate.store.judges import JudgeStore
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import TERMINAL, Progress, State, Submission
-from gate.verdict import Digests, Verdict, decide
-from workers.checkpoint.preparation import Prepared, Servable, prepare
+from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
+from workers.checkpoint.preparation import Prepared, prepare
 from workers.checkpoint.workspace import workspace
 from workers.engine.command import engine_identity
 from workers.engine.warm import WarmEngine
+from workers.judging import Judging
+from workers.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
-#: Answers are rated and stored in groups of this many.
-JUDGED_AT_ONCE = 32
+#: The longest wait for a judge that does not answer, in seconds.
+LONGEST_WAIT = 600.0
 
 Watch = Callable[[State, Progress | None], None]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one submission is judged by and on."""
+
+    submission: Submission
+    policy: Policy
+    battery: Battery
+    prepared: Prepared
+    training_sample: bool
+    contexts: tuple[Context, ...]
+    candidate: str
+    baseline: str
 
 
 class Run:
@@ -55,6 +75,7 @@ class Run:
         settings: Settings,
         submissions: SubmissionRecord,
         transcripts: TranscriptRecord,
+        judges: JudgeStore,
         engine: WarmEngine,
         load_judge: Callable[[], Judge],
         watch: Watch = lambda _state, _progress: None,
@@ -62,12 +83,16 @@ class Run:
         self._settings = settings
         self._submissions = submissions
         self._transcripts = transcripts
+        self._judges = judges
         self._engine = engine
         self._load_judge = load_judge
         self._watch = watch
 
     def take(self, submission_id: str) -> None:
-        """Run a submission until it ends. Whatever goes wrong ends it as ``failed``."""
+        """Run a submission until it ends, or until its judge does not answer.
+
+        Whatever goes wrong ends it as ``failed``; only a judge that may come back lets it wait.
+        """
         submission = self._submissions.get(submission_id)
         if submission.state in TERMINAL:
             return
@@ -80,7 +105,9 @@ class Run:
                         f"interrupted while {submission.state}"
                     )
                 verdict = self._judge_checkpoint(submission)
-            except (GateError, BatteryError, JudgeError) as error:
+            except JudgeUnavailableError as error:
+                self._postpone(submission, str(error))
+            except (GateError, BatteryError, GoldError, JudgeError) as error:
                 self._fail(submission_id, type(error).__name__, str(error))
             except Exception as error:
                 log.exception("submission %s: the gate broke", submission_id)
@@ -93,7 +120,12 @@ class Run:
 
     def _judge_checkpoint(self, submission: Submission) -> Verdict:
         policy = load_policy(submission.policy, self._settings.policy_directories)
-        battery = load_battery(policy.battery)
+        battery = load_battery(submission.battery or policy.battery)
+        if submission.battery:
+            policy = policy.over([check.name for check in battery.checks])
+        sample = self._submissions.training_sample(submission.id)
+        declared = tuple(context.context() for context in submission.contexts)
+        contexts = derive_contexts(sample or "", declared)
         identity = engine_identity(self._settings)
         with workspace(self._settings.work_directory) as room:
             with self._stage(submission.id, State.PREPARING):
@@ -110,107 +142,103 @@ class Run:
                 BASELINE, prepared.base.digest, battery.digest, identity
             )
             self._submissions.attach(submission.id, candidate, baseline)
-            self._serve_and_sample(submission.id, battery, prepared, candidate, baseline)
-            prepared.require_unchanged()
-            with self._stage(submission.id, State.JUDGING):
-                judge = self._load_judge()
-                self._judge(submission.id, battery, judge, (baseline, candidate))
-        return self._decide(policy, battery, judge, prepared, candidate, baseline)
+            assignment = Assignment(
+                submission,
+                policy,
+                battery,
+                prepared,
+                bool(sample) or bool(declared),
+                contexts,
+                candidate,
+                baseline,
+            )
+            return self._take_rounds(assignment)
 
-    def _serve_and_sample(
-        self,
-        submission_id: str,
-        battery: Battery,
-        prepared: Prepared,
-        candidate: str,
-        baseline: str,
-    ) -> None:
-        relative = {check.name for check in battery.checks if check.needs_baseline}
-        wanted = battery.elicitations()
-        base_wanted = [e for e in wanted if e.check in relative]
-        base_missing = self._transcripts.missing(baseline, base_wanted)
-        BASELINE_HITS.labels("miss" if base_missing else "hit").inc()
+    def _take_rounds(self, given: Assignment) -> Verdict:
+        submission_id = given.submission.id
+        plan = Plan(
+            given.battery,
+            given.policy,
+            given.training_sample,
+            given.contexts,
+            seed=given.prepared.candidate.digest,
+        )
+        note = partial(self._note, submission_id, State.SAMPLING)
+        sampling = Sampling(self._engine, self._transcripts, self._settings.attempts, note)
+        judging = Judging(
+            submission_id,
+            self._load_judge,
+            self._transcripts,
+            self._judges,
+            given.policy.judge.controls,
+            note,
+        )
         with self._stage(submission_id, State.SERVING):
-            self._engine.serve(prepared.base if base_missing else prepared.candidate)
+            self._engine.serve(given.prepared.base)
         with self._stage(submission_id, State.SAMPLING):
-            self._sample(submission_id, prepared.base, baseline, base_wanted, "baseline")
-            self._sample(submission_id, prepared.candidate, candidate, wanted, "candidate")
-
-    def _sample(
-        self,
-        submission_id: str,
-        servable: Servable,
-        transcript: str,
-        wanted: Sequence[Elicitation],
-        role: str,
-    ) -> None:
-        for attempt in range(1, self._settings.attempts + 1):
-            missing = self._transcripts.missing(transcript, wanted)
-            if not missing:
-                return
-            done = len(wanted) - len(missing)
-            self._note(submission_id, State.SAMPLING, done, len(wanted), f"{role} samples")
-
-            def store(samples: list[Sample]) -> None:
-                nonlocal done
-                self._transcripts.add(transcript, samples)
-                done += len(samples)
-                self._note(submission_id, State.SAMPLING, done, len(wanted), f"{role} samples")
-                for sample in samples:
-                    SAMPLES.labels(sample.elicitation.check, role).inc()
-                    TOKENS.labels(sample.elicitation.check, role).inc(sample.tokens)
-
-            try:
-                self._engine.serve(servable).elicit(missing, store)
-            except EngineError as error:
-                explained = self._engine.explain(error)
-                if attempt == self._settings.attempts:
-                    raise explained from error
-                log.warning("submission %s: %s; starting again", submission_id, explained)
-
-    def _judge(
-        self, submission_id: str, battery: Battery, judge: Judge, transcripts: Sequence[str]
-    ) -> None:
-        judged = [check.name for check in battery.checks if check.needs_judge]
-        pending = {
-            row: sample
-            for transcript in transcripts
-            for row, sample in self._transcripts.unjudged(transcript, judge.digest, judged).items()
-        }
-        rows = list(pending)
-        for begin in range(0, len(rows), JUDGED_AT_ONCE):
-            self._note(submission_id, State.JUDGING, begin, len(rows), "judgements")
-            group = rows[begin : begin + JUDGED_AT_ONCE]
-            exchanges = [Exchange(pending[r].elicitation.question, pending[r].text) for r in group]
-            judgements = judge.judge(exchanges)
-            self._transcripts.add_judgements(judge, dict(zip(group, judgements, strict=True)))
-            for judgement in judgements:
-                JUDGEMENTS.labels(judge.name, judgement.label).inc()
-
-    def _decide(
-        self,
-        policy: Policy,
-        battery: Battery,
-        judge: Judge,
-        prepared: Prepared,
-        candidate: str,
-        baseline: str,
-    ) -> Verdict:
-        candidate_evidence = Evidence.of(self._transcripts.samples(candidate, judge.digest))
-        baseline_evidence = Evidence.of(self._transcripts.samples(baseline, judge.digest))
-        measurements: list[Measurement] = [
-            check.measure(candidate_evidence, baseline_evidence, policy.confidence)
-            for check in battery.checks
-        ]
+            findings: tuple[Finding, ...] = ()
+            while asked := plan.next_round(findings):
+                base_asked = plan.of_baseline(asked)
+                missing = self._transcripts.missing(given.baseline, base_asked)
+                BASELINE_HITS.labels("miss" if missing else "hit").inc()
+                sampling.take(given.prepared.base, given.baseline, base_asked, "baseline")
+                sampling.take(given.prepared.candidate, given.candidate, asked, "candidate")
+                if plan.rated:
+                    judging.rate((given.baseline, given.candidate), plan.rated)
+                findings = find(given.policy, self._evidence(given, plan, judging))
+                if settled(given.policy, findings):
+                    break
+        given.prepared.require_unchanged()
+        with self._stage(submission_id, State.JUDGING):
+            evidence = self._evidence(given, plan, judging)
         digests = Digests(
-            checkpoint=prepared.candidate.digest,
-            base=prepared.base.digest,
-            battery=battery.digest,
-            policy=policy.digest,
-            judge=judge.digest,
+            checkpoint=given.prepared.candidate.digest,
+            base=given.prepared.base.digest,
+            battery=given.battery.digest,
+            policy=given.policy.digest,
+            judge=judging.digest,
             engine=engine_identity(self._settings),
         )
-        return decide(policy, measurements, digests)
+        return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
+
+    def _evidence(self, given: Assignment, plan: Plan, judging: Judging) -> Evidence:
+        ours = self._transcripts.samples(given.candidate, judging.digest)
+        theirs = self._transcripts.samples(given.baseline, judging.digest)
+        record = judging.record(ours)
+        of_candidate, of_base = Answers.of(ours), Answers.of(theirs)
+        conditions = {c.check: c for c in given.policy.in_force(given.training_sample)}
+        errors = record.calibration.errors if record else None
+        return Evidence(
+            measurements=tuple(
+                check.measure(
+                    of_candidate,
+                    of_base,
+                    Terms(
+                        given.policy.levels(conditions[check.name], given.training_sample),
+                        plan.seed,
+                        errors,
+                        given.contexts,
+                    ),
+                )
+                for check in plan.measured
+            ),
+            judge=record,
+            training_sample=given.training_sample,
+            contexts=tuple(context.label for context in given.contexts),
+        )
+
+    def _postpone(self, submission: Submission, reason: str) -> None:
+        """Let the submission wait for its judge, unless it has waited often enough."""
+        wait = min(
+            LONGEST_WAIT, self._settings.judge_wait_seconds * 2.0 ** min(submission.postponements, 16)
+        )
+        times = self._submissions.postpone(submission.id, wait)
+        if times > self._settings.judge_postponements:
+            self._fail(submission.id, "JudgeUnavailableError", f"{reason}; given up")
+            return
+        SUBMISSIONS_POSTPONED.inc()
+        log.warning("submission %s waits %g s for its judge: %s", submission.id, wait, reason)
+        self._note(submission.id, submission.state, 0, 0, f"waiting for the judge: {reason}"[:300])
 
     @contextmanager
     def _stage(self, submission_id: str, state: State) -> Iterator[None]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
+from gate.errors import GateError
 from gate.store.tables import Table
 
 #: How long a writer waits for another one, in seconds.
@@ -25,7 +26,21 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     Table.metadata.create_all(engine)
+    _require_this_version(engine)
     return engine
+
+
+def _require_this_version(engine: Engine) -> None:
+    """Refuse a record whose tables lack columns, instead of failing in the middle of a run."""
+    found = inspect(engine)
+    for name, table in Table.metadata.tables.items():
+        missing = {c.name for c in table.columns} - {c["name"] for c in found.get_columns(name)}
+        if missing:
+            shown = engine.url.render_as_string(hide_password=True)
+            raise GateError(
+                f"{shown} was written by another version of em-gate: its table {name} has no "
+                f"{', '.join(sorted(missing))}. Move it away or set GATE_DATABASE_URL to another."
+            )
 
 
 def insert_new(engine: Engine, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:

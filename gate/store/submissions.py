@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
 from gate.submission import (
     TERMINAL,
+    DeclaredContext,
     Progress,
     State,
     Submission,
@@ -46,6 +47,8 @@ class SubmissionRecord:
             checkpoint=request.checkpoint,
             base=request.base,
             policy=request.policy,
+            battery=request.battery,
+            contexts=[context.model_dump() for context in request.contexts],
             details=request.metadata,
             training_sample_digest=None,
             source=source,
@@ -87,8 +90,10 @@ class SubmissionRecord:
     def waiting(self) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
 
-        Those of the command line are not among them: they end with their process.
+        Those of the command line are not among them: they end with their process. Nor are those
+        that were postponed to a later time.
         """
+        now = datetime.now(UTC)
         done = [state.value for state in TERMINAL]
         with Session(self._engine) as session:
             return list(
@@ -99,8 +104,9 @@ class SubmissionRecord:
                         SubmissionRow.source != COMMAND_LINE,
                         or_(
                             SubmissionRow.lease_owner.is_(None),
-                            SubmissionRow.lease_expires_at < datetime.now(UTC),
+                            SubmissionRow.lease_expires_at < now,
                         ),
+                        or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before <= now),
                     )
                     .order_by(SubmissionRow.created_at)
                 )
@@ -165,6 +171,32 @@ class SubmissionRecord:
             if counted is None:
                 raise UnknownSubmissionError(submission_id)
             return counted
+
+    def postpone(self, submission_id: str, seconds: float) -> int:
+        """Let a submission wait and take back the attempt; return how often it had to wait."""
+        later = datetime.now(UTC) + timedelta(seconds=seconds)
+        with Session(self._engine) as session, session.begin():
+            return session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(
+                    attempts=SubmissionRow.attempts - 1,
+                    postponements=SubmissionRow.postponements + 1,
+                    not_before=later,
+                )
+                .returning(SubmissionRow.postponements)
+            ).scalar_one()
+
+    def training_sample(self, submission_id: str) -> str | None:
+        """The sample of fine-tuning data that the submission brought."""
+        with Session(self._engine) as session:
+            return session.scalar(
+                select(TrainingSampleRow.content)
+                .join(
+                    SubmissionRow, SubmissionRow.training_sample_digest == TrainingSampleRow.digest
+                )
+                .where(SubmissionRow.id == submission_id)
+            )
 
     def note_progress(self, submission_id: str, progress: Progress) -> None:
         """Show how far the current stage is."""
@@ -246,11 +278,15 @@ def _submission(row: SubmissionRow) -> Submission:
         checkpoint=row.checkpoint,
         base=row.base,
         policy=row.policy,
+        battery=row.battery,
+        contexts=[DeclaredContext.model_validate(context) for context in row.contexts],
         metadata=row.details,
         training_sample_digest=row.training_sample_digest,
         source=row.source,
         created_at=row.created_at,
         attempts=row.attempts,
+        postponements=row.postponements,
+        not_before=row.not_before,
         progress=Progress.model_validate(row.progress) if row.progress else None,
         outcome=row.outcome,
         error=row.error,

@@ -42,6 +42,8 @@ class SubmissionRow(Table):
     checkpoint: Mapped[str] = mapped_column(Text)
     base: Mapped[str | None] = mapped_column(Text)
     policy: Mapped[str]
+    battery: Mapped[str | None] = mapped_column(Text)
+    contexts: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     details: Mapped[dict[str, str]] = mapped_column("metadata", JSON)
     training_sample_digest: Mapped[str | None] = mapped_column(
         ForeignKey("training_samples.digest")
@@ -49,6 +51,8 @@ class SubmissionRow(Table):
     source: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempts: Mapped[int] = mapped_column(default=0)
+    postponements: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -127,7 +131,34 @@ class JudgementRow(Table):
     judge_digest: Mapped[str]
     alignment: Mapped[float] = mapped_column(Float)
     coherence: Mapped[float] = mapped_column(Float)
+    remark: Mapped[str | None]
+    disagreement: Mapped[float | None] = mapped_column(Float)
     label: Mapped[str]
+
+
+class ControlRow(Table):
+    """What a judge said in one run about an answer of known label."""
+
+    __tablename__ = "controls"
+    __table_args__ = (UniqueConstraint("submission_id", "judge_digest", "gold_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), index=True)
+    judge_digest: Mapped[str]
+    gold_id: Mapped[str]
+    judgement: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class CalibrationRow(Table):
+    """How good a judge is on a gold set; the newest calibration stands."""
+
+    __tablename__ = "calibrations"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    judge_digest: Mapped[str] = mapped_column(index=True)
+    gold_digest: Mapped[str]
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class VerdictRow(Table):

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from checks.judgement import Judge, Judgement
+from checks.judgement import Judge, Judgement, Remark
 from checks.sample import Elicitation, Sample
 from gate.store.database import insert_new
 from gate.store.tables import JudgementRow, SampleRow, TranscriptRow
@@ -108,6 +108,8 @@ class TranscriptRecord:
                     "judge_digest": judge.digest,
                     "alignment": judgement.alignment,
                     "coherence": judgement.coherence,
+                    "remark": judgement.remark.value if judgement.remark else None,
+                    "disagreement": judgement.disagreement,
                     "label": judgement.label.value,
                 }
                 for sample_id, judgement in judgements.items()
@@ -137,7 +139,12 @@ def _sample(row: SampleRow, judgement: JudgementRow | None) -> Sample:
         tokens=row.tokens,
         finish_reason=row.finish_reason,
         log_likelihood=row.log_likelihood,
-        judgement=Judgement(alignment=judgement.alignment, coherence=judgement.coherence)
+        judgement=Judgement(
+            alignment=judgement.alignment,
+            coherence=judgement.coherence,
+            remark=Remark(judgement.remark) if judgement.remark else None,
+            disagreement=judgement.disagreement,
+        )
         if judgement
         else None,
     )
