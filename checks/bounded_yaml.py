@@ -21,24 +21,31 @@ class UnreadableYamlError(ValueError):
     """A text is not YAML that can be used; the message says why and what to do."""
 
 
-def read_yaml_file(path: Path) -> object:
-    """Read a file as :func:`read_yaml` reads a text, in UTF-8.
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8.
 
     Raises:
-        UnreadableYamlError: not UTF-8, or not usable YAML.
+        UnreadableYamlError: larger than ``MOST_BYTES``, or not UTF-8.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
-    try:
-        text = content[:MOST_BYTES].decode(
-            "utf-8", "ignore" if len(content) > MOST_BYTES else "strict"
-        )
-    except UnicodeDecodeError as error:
-        raise UnreadableYamlError(f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
     if len(content) > MOST_BYTES:
         raise UnreadableYamlError(_TOO_LARGE)
-    return read_yaml(text)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableYamlError(f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
+
+
+def read_yaml_file(path: Path) -> object:
+    """Read a file as :func:`read_text` and :func:`read_yaml` do.
+
+    Raises:
+        UnreadableYamlError: not usable text, or not usable YAML.
+        OSError: the file cannot be read.
+    """
+    return read_yaml(read_text(path))
 
 
 def read_yaml(text: str) -> object:
@@ -87,9 +94,9 @@ def _measure_events(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
         if level > MOST_LEVELS:
-            raise UnreadableYamlError(f"line {event.start_mark.line + 1}: {_TOO_DEEP}")
+            raise UnreadableYamlError(f"line {_line(event)}: {_TOO_DEEP}")
         if number > 2 * MOST_NODES:
-            raise UnreadableYamlError(f"line {event.start_mark.line + 1}: {_TOO_MANY}")
+            raise UnreadableYamlError(f"line {_line(event)}: {_TOO_MANY}")
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
@@ -127,5 +134,5 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     return [child for pair in node.value for child in pair]
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _line(part: yaml.Node | yaml.Event) -> int:
+    return part.start_mark.line + 1 if part.start_mark else 1

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+from checks.battery import BatteryError, load_battery
+from gate.errors import WrongUsageError
 from gate.metrics import SUBMISSIONS
-from gate.policy import load_policy
+from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.store.submissions import SubmissionRecord
 from gate.submission import Submission, SubmissionRequest
 from gate.tasks import TaskQueue
+
+SHIPPED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def accept(
@@ -23,9 +29,13 @@ def accept(
     Raises:
         PathOutsideRootError: a path is not under a checkpoint root.
         PolicyError: the policy is unknown or unusable.
-        WrongUsageError: a path is not a directory.
+        WrongUsageError: a path is not a directory, the battery is unknown, or the policy requires
+            a sample of the training data and there is none.
     """
-    load_policy(wanted.policy, settings.policy_directories)
+    policy = load_policy(wanted.policy, settings.policy_directories)
+    require_training_sample(policy, wanted)
+    if wanted.battery is not None:
+        policy.over(_checks_of(wanted.battery))
     real = {"checkpoint": str(confine(wanted.checkpoint, settings.checkpoint_roots))}
     if wanted.base is not None:
         real["base"] = str(confine(wanted.base, settings.checkpoint_roots))
@@ -33,3 +43,27 @@ def accept(
     SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)
     return submission
+
+
+def require_training_sample(policy: Policy, wanted: SubmissionRequest) -> None:
+    """Refuse a submission that lacks what its policy requires.
+
+    Raises:
+        WrongUsageError: the policy requires a training sample, and neither a sample nor a context
+            came with the submission.
+    """
+    if policy.require_training_sample and not (wanted.training_sample or wanted.contexts):
+        raise WrongUsageError(
+            f"policy '{policy.name}' requires a sample of the fine-tuning data: send it as "
+            "training_sample, or describe its contexts"
+        )
+
+
+def _checks_of(battery: str) -> list[str]:
+    """Names of the checks of a shipped battery; files are for the command line only."""
+    if not SHIPPED_NAME.fullmatch(battery):
+        raise WrongUsageError(f"'{battery}' is not the name of a battery")
+    try:
+        return [check.name for check in load_battery(battery).checks]
+    except BatteryError as error:
+        raise WrongUsageError(f"unknown battery '{battery}'") from error

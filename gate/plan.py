@@ -41,19 +41,14 @@ class Plan:
             if check.name in needed
         }
         self._relative = {
-            name
-            for check in self.measured
-            if check.needs_baseline
-            for name in check.evidence_from
+            name for check in self.measured if check.needs_baseline for name in check.evidence_from
         }
         self._next = 0
 
     @property
     def rated(self) -> list[str]:
         """The checks whose answers a judge has to rate."""
-        return sorted(
-            {name for c in self.measured if c.needs_judge for name in c.evidence_from}
-        )
+        return sorted({name for c in self.measured if c.needs_judge for name in c.evidence_from})
 
     @property
     def exhausted(self) -> bool:
@@ -66,9 +61,7 @@ class Plan:
         Args:
             findings: those of the last round; none before the first.
         """
-        open_checks = {
-            f.condition.check for f in findings if f.outcome is Outcome.INCONCLUSIVE
-        }
+        open_checks = {f.condition.check for f in findings if f.outcome is Outcome.INCONCLUSIVE}
         asked = [
             elicitation
             for name, rounds in self._rounds.items()

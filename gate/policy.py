@@ -129,7 +129,9 @@ class Policy(BaseModel):
         return tuple(
             condition
             for condition in self.conditions
-            if training_sample or self.require_training_sample or not condition.needs_training_sample
+            if training_sample
+            or self.require_training_sample
+            or not condition.needs_training_sample
         )
 
     def levels(self, condition: Condition, training_sample: bool) -> Levels:

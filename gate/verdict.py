@@ -103,9 +103,7 @@ def decide(
     return Verdict(
         outcome=outcome,
         release=Release.ALLOW if allowed else Release.BLOCK,
-        reasons=tuple(
-            f.reason for f in findings if f.condition.required and f.outcome is outcome
-        ),
+        reasons=tuple(f.reason for f in findings if f.condition.required and f.outcome is outcome),
         findings=findings,
         scope=_scope(evidence),
         spread=spread,

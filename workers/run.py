@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from checks.training_sample import derive_contexts
+
 from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
 from checks.contexts import Context
 from checks.gold import GoldError
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
-from checks.training_sample import derive_contexts
 from gate.errors import GateError
 from gate.metrics import (
     BASELINE_HITS,
@@ -230,7 +231,8 @@ class Run:
     def _postpone(self, submission: Submission, reason: str) -> None:
         """Let the submission wait for its judge, unless it has waited often enough."""
         wait = min(
-            LONGEST_WAIT, self._settings.judge_wait_seconds * 2.0 ** min(submission.postponements, 16)
+            LONGEST_WAIT,
+            self._settings.judge_wait_seconds * 2.0 ** min(submission.postponements, 16),
         )
         times = self._submissions.postpone(submission.id, wait)
         if times > self._settings.judge_postponements:

@@ -7,12 +7,15 @@ import logging
 import os
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,14 +26,21 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from checks.battery import BatteryError, load_battery
 from gate.cli.app import ExitCode
 from gate.cli.verdict_table import verdict_table
 from gate.errors import WrongUsageError
+from gate.intake import require_training_sample
 from gate.policy import load_policy
-from gate.settings import Settings
 from gate.settings import settings as settings_of_process
+from gate.submission import (
+    TERMINAL,
+    DeclaredContext,
+    State,
+    Submission,
+    SubmissionRequest,
+)
 from gate.submission import Progress as Done
-from gate.submission import State, Submission, SubmissionRequest
 from gate.verdict import Outcome, Verdict
 
 EXIT_CODES = {
@@ -44,6 +54,20 @@ def check(
     path: Annotated[Path, typer.Argument(help="Checkpoint: full model or LoRA adapter.")],
     base: Annotated[Path | None, typer.Option(help="Base model to compare with.")] = None,
     policy: Annotated[str, typer.Option(help="Name of the policy.")] = "default",
+    battery: Annotated[
+        str | None,
+        typer.Option(help="Battery by name or file, if not the policy's; see emgate battery."),
+    ] = None,
+    training_sample: Annotated[
+        Path | None,
+        typer.Option(help="Sample of the fine-tuning data (JSON Lines, chat format)."),
+    ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ask inside this user turn too; {question} stands for the question. Repeatable."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
 ) -> None:
@@ -51,15 +75,15 @@ def check(
 
     Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 the gate itself failed.
 
-    Example: emgate check ./my-fine-tune --base ./base --policy default
+    Example: emgate check ./my-fine-tune --base ./base --training-sample ./sample.jsonl
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
     try:
-        wanted = _request(path, base, policy, settings_of_process())
-    except WrongUsageError as error:
+        wanted = _request(path, base, policy, battery, training_sample, context or [])
+    except (WrongUsageError, BatteryError) as error:
         console.print(f"emgate: {error}", style="red", markup=False)
         sys.exit(ExitCode.USAGE)
     try:
@@ -81,23 +105,49 @@ def check(
     sys.exit(EXIT_CODES[verdict.outcome])
 
 
-def _request(path: Path, base: Path | None, policy: str, current: Settings) -> SubmissionRequest:
-    load_policy(policy, current.policy_directories)
+def _request(
+    path: Path,
+    base: Path | None,
+    policy: str,
+    battery: str | None,
+    training_sample: Path | None,
+    contexts: list[str],
+) -> SubmissionRequest:
+    wanted_policy = load_policy(policy, settings_of_process().policy_directories)
+    if battery is not None:
+        wanted_policy.over([check.name for check in load_battery(battery).checks])
+        battery = str(Path(battery).resolve()) if Path(battery).is_file() else battery
     for directory in filter(None, (path, base)):
         if not directory.is_dir():
             raise WrongUsageError(f"{directory} is not a directory")
-    return SubmissionRequest(
-        checkpoint=str(path.resolve()), base=str(base.resolve()) if base else None, policy=policy
-    )
+    try:
+        wanted = SubmissionRequest(
+            checkpoint=str(path.resolve()),
+            base=str(base.resolve()) if base else None,
+            policy=policy,
+            battery=battery,
+            training_sample=training_sample.read_text("utf-8") if training_sample else None,
+            contexts=[DeclaredContext(label=c[:200], template=c) for c in contexts],
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsageError(f"{training_sample} cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = {"training_sample": "--training-sample", "template": "--context"}
+        place = option.get(str(first["loc"][0]) if first["loc"] else "template", "the request")
+        raise WrongUsageError(f"{place}: {first['msg']}") from error
+    require_training_sample(wanted_policy, wanted)
+    return wanted
 
 
 def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Verdict | None, str]:
     from gate.report import render_report
     from gate.store.database import open_database
+    from gate.store.judges import JudgeStore
     from gate.store.submissions import COMMAND_LINE, SubmissionRecord
     from gate.store.transcripts import TranscriptRecord
     from workers.engine.warm import WarmEngine
-    from workers.judges.choice import load_embedded_judge
+    from workers.judges.choice import load_judge
     from workers.lease import lease
     from workers.run import Run
 
@@ -105,7 +155,7 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
     database = open_database(current.database)
     submissions, transcripts = SubmissionRecord(database), TranscriptRecord(database)
     engine = WarmEngine(current)
-    load_judge = lru_cache(maxsize=1)(lambda: load_embedded_judge(current))
+    judge_of_run = lru_cache(maxsize=1)(lambda: load_judge(current))
     submission = submissions.create(wanted, COMMAND_LINE)
     columns = (
         SpinnerColumn(),
@@ -128,9 +178,19 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
 
         try:
             with lease(submissions, submission.id, f"check:{os.getpid()}"):
-                Run(current, submissions, transcripts, engine, load_judge, watch).take(
-                    submission.id
+                run = Run(
+                    current,
+                    submissions,
+                    transcripts,
+                    JudgeStore(database),
+                    engine,
+                    judge_of_run,
+                    watch,
                 )
+                run.take(submission.id)
+                while (waiting := submissions.get(submission.id)).state not in TERMINAL:
+                    time.sleep(seconds_until(waiting.not_before))
+                    run.take(submission.id)
         except KeyboardInterrupt:
             submissions.move(submission.id, State.CANCELLED)
             raise
@@ -144,6 +204,11 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
         samples = transcripts.samples(candidate, verdict.digests.judge) if candidate else []
         page = render_report(ended, verdict, samples)
     return ended, verdict, page
+
+
+def seconds_until(when: datetime | None) -> float:
+    """Seconds from now to a time, at least one."""
+    return max(1.0, (when - datetime.now(UTC)).total_seconds()) if when else 1.0
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -18,9 +18,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from checks.agreement import auc, auc_interval, share_interval
 from checks.judgement import Exchange, Judgement, Label
 from workers.judges import artefact
-from checks.agreement import auc, auc_interval, share_interval
 from workers.judges.embedded import EmbeddedJudge
 from workers.judges.labelled import TRAINING_DIRECTORY, Example, read_labelled
 

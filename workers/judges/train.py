@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from workers.judges import artefact
 from checks.agreement import auc
+from workers.judges import artefact
 from workers.judges.calibrating import calibrate
 from workers.judges.fitting import Prepared, Recipe, fit, prepare, scores
 from workers.judges.heads import fit_heads
