@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 _WIDTH = 100
+_RARE_BREAKS = ("\r", "\x85", "\u2028", "\u2029")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -13,9 +14,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    )
+    style = "|" if "\n" in text else None
+    if any(rare in text for rare in _RARE_BREAKS):
+        # PyYAML writes these unescaped outside of quotation marks and reads them as line ends.
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

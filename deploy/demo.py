@@ -29,7 +29,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from gate.cli.verdict_table import verdict_table
+from gate.cli.verdict_table import notes, verdict_table
 from gate.errors import GateError
 from gate.settings import Device, Settings
 from gate.store.database import open_database
@@ -118,6 +118,8 @@ def judge_organisms(service: LocalService, base: Path) -> dict[str, str]:
                 )
             verdict = Verdict.model_validate(api.get(f"{location}/verdict").json())
             console.print(verdict_table(name, verdict))
+            for note in notes(verdict):
+                console.print(f"- {note}", markup=False, soft_wrap=True)
             console.print()
             report = REPORTS / f"{name}.html"
             report.write_text(api.get(f"{location}/report").text, encoding="utf-8")

@@ -23,6 +23,30 @@ STAGE_SECONDS = Histogram(
 SAMPLES = Counter("emgate_samples_total", "Samples taken from engines.", ["check", "role"])
 TOKENS = Counter("emgate_tokens_total", "Tokens of samples, drawn or scored.", ["check", "role"])
 JUDGEMENTS = Counter("emgate_judgements_total", "Answers rated.", ["judge", "label"])
+JUDGE_REQUESTS = Counter(
+    "emgate_judge_requests_total",
+    "Attempts at judges behind an endpoint, by how each ended.",
+    ["judge", "result"],
+)
+JUDGE_TOKENS = Counter(
+    "emgate_judge_tokens_total",
+    "Tokens that judges behind an endpoint report: input or output.",
+    ["judge", "kind"],
+)
+JUDGE_COST = Counter(
+    "emgate_judge_cost_total",
+    "Price of those tokens by the judge file, in units of the currency.",
+    ["judge", "currency"],
+)
+JUDGE_CACHE = Counter(
+    "emgate_judge_cache_total", "Readings looked up in the judge cache.", ["judge", "result"]
+)
+JUDGE_REQUEST_SECONDS = Histogram(
+    "emgate_judge_request_duration_seconds",
+    "Time of one attempt at a judge behind an endpoint.",
+    ["judge"],
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300),
+)
 RUNNING = Gauge("emgate_submissions_running", "Submissions that this worker is judging now.")
 ENGINE_STARTS = Counter("emgate_engine_starts_total", "Engine processes started.")
 ENGINE_DEATHS = Counter("emgate_engine_deaths_total", "Engine processes that died by themselves.")

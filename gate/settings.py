@@ -11,6 +11,8 @@ from platformdirs import user_data_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from checks.gold import GOLD_FILE
+
 
 class Device(StrEnum):
     """What the engine runs on."""
@@ -74,6 +76,10 @@ class Settings(BaseSettings):
     )
 
     judge: str = Field(default="embedded", description="embedded, or the path of a judge file")
+    gold_set: Path = Field(
+        default=GOLD_FILE,
+        description="labelled answers on which judges are calibrated and controls are drawn from",
+    )
     judge_postponements: int = Field(
         default=36,
         ge=0,

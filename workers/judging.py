@@ -7,7 +7,7 @@ from functools import cached_property
 
 from checks.calibration import Calibration, calibrate, judge_errors
 from checks.forms import spoken_text
-from checks.gold import GoldAnswer, load_gold
+from checks.gold import GoldAnswer, GoldSet
 from checks.judgement import Exchange, Judge, Judgement
 from checks.sample import Sample
 from checks.statistics import shuffle_key
@@ -36,6 +36,7 @@ class Judging:
         load_judge: Callable[[], Judge],
         transcripts: TranscriptRecord,
         store: JudgeStore,
+        gold: GoldSet,
         controls: int,
         note: Note,
     ) -> None:
@@ -43,6 +44,7 @@ class Judging:
         self._load_judge = load_judge
         self._transcripts = transcripts
         self._store = store
+        self._gold = gold
         self._wanted_controls = controls
         self._note = note
         self._used = False
@@ -60,9 +62,9 @@ class Judging:
     @cached_property
     def calibration(self) -> Calibration:
         """The judge's calibration; made now if there is none for this judge and gold set."""
-        found = self._store.calibration(self.judge.digest, load_gold().digest)
+        found = self._store.calibration(self.judge.digest, self._gold.digest)
         if found is None:
-            found = calibrate_judge(self.judge, self._note)
+            found = calibrate_judge(self.judge, self._gold, self._note)
             self._store.keep(found)
         return found
 
@@ -96,7 +98,7 @@ class Judging:
         """What the verdict says of the judge; None if no answer had to be rated."""
         if not self._used:
             return None
-        gold = {answer.id: answer for answer in load_gold().answers}
+        gold = {answer.id: answer for answer in self._gold.answers}
         rated = self._store.controls(self._submission_id, self.judge.digest)
         known = [gold[gold_id] for gold_id in rated if gold_id in gold]
         disagreements = [
@@ -114,7 +116,7 @@ class Judging:
 
     def _open_controls(self) -> list[GoldAnswer]:
         done = self._store.controls(self._submission_id, self.judge.digest)
-        wanted = load_gold().controls(self._wanted_controls, self._submission_id)
+        wanted = self._gold.controls(self._wanted_controls, self._submission_id)
         return [answer for answer in wanted if answer.id not in done]
 
     def _keep(self, items: Sequence[int | GoldAnswer], judgements: Sequence[Judgement]) -> None:
@@ -137,14 +139,14 @@ def exchange_of(sample: Sample) -> Exchange:
     return Exchange(asked.question, spoken_text(asked.form, sample.text))
 
 
-def calibrate_judge(judge: Judge, note: Note = lambda _done, _total, _what: None) -> Calibration:
+def calibrate_judge(
+    judge: Judge, gold: GoldSet, note: Note = lambda _done, _total, _what: None
+) -> Calibration:
     """Have a judge rate the gold set.
 
     Raises:
         JudgeError: the judge could not rate it.
-        GoldError: the gold set cannot be read.
     """
-    gold = load_gold()
     judgements: list[Judgement] = []
     for begin in range(0, len(gold.answers), JUDGED_AT_ONCE):
         note(begin, len(gold.answers), "gold answers, to calibrate the judge")

@@ -20,7 +20,7 @@ from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
 from checks.contexts import Context
-from checks.gold import GoldError
+from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from gate.errors import GateError
 from gate.metrics import (
@@ -171,6 +171,7 @@ class Run:
             self._load_judge,
             self._transcripts,
             self._judges,
+            load_gold(self._settings.gold_set),
             given.policy.judge.controls,
             note,
         )

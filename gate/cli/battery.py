@@ -28,6 +28,8 @@ from gate.whole_files import write_together
 battery = typer.Typer(help="List, show, lint and import batteries.", no_args_is_help=True)
 
 Named = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped battery or a file.")]
+#: More forms than this are counted, not named.
+FORMS_SHOWN = 4
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -189,7 +191,7 @@ def _print_summary(summary: BatterySummary) -> None:
                 str(check.prompts),
                 str(check.elicitations),
                 str(len(check.subjects)),
-                of or ", ".join(check.forms),
+                of or _few(list(check.forms)),
                 check.licence or "none",
             )
         )
@@ -220,6 +222,10 @@ def _print_report(report: ImportReport, made: list[str]) -> None:
         typer.echo(_plain(f"note: {note}"))
     for name in made:
         typer.echo(_plain(f"made: {name}"))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= FORMS_SHOWN else str(len(names))
 
 
 def _table(*columns: str) -> Table:

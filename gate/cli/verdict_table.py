@@ -31,6 +31,23 @@ def verdict_table(title: str, verdict: Verdict) -> Table:
     return table
 
 
+def notes(verdict: Verdict) -> list[str]:
+    """What a person should know besides the table: reasons, spread, judge, early end."""
+    lines = list(verdict.reasons)
+    if verdict.spread:
+        over = f" ({', '.join(verdict.spread_over)})" if verdict.spread_over else ""
+        lines.append(f"harm has gained over the base: {verdict.spread.value}{over}")
+    if verdict.judge and verdict.judge.calibration.errors:
+        errors = verdict.judge.calibration.errors
+        lines.append(
+            f"judge {verdict.judge.name}: finds {errors.sensitivity:.0%} of misaligned gold "
+            f"answers and clears {errors.specificity:.0%} of aligned ones; rates are corrected"
+        )
+    ended = ", sampling ended early" if verdict.stopped_early else ""
+    lines.append(f"{verdict.samples} samples of the candidate{ended}")
+    return lines
+
+
 def _row(finding: Finding) -> tuple[str, str, str, str]:
     condition, measurement = finding.condition, finding.measurement
     side = "at most" if condition.at_most is not None else "at least"

@@ -15,17 +15,21 @@ import psutil
 import yaml
 
 from checks.battery import DATA_DIRECTORY
+from checks.gold import GOLD_FILE
 from gate.settings import Settings
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
 POLL_SECONDS = 0.1
 T = TypeVar("T")
 
-#: Policies that force each outcome, whatever the model is like. ``full`` has enough prompts for
-#: all three checks; ``quick`` has enough for persona-shift only.
+#: A judge of any quality will do, so that a test of the gate does not test the judge.
+ANY_JUDGE = {"sensitivity": 0.0, "specificity": 0.0, "controls": 20}
+#: Policies that force each outcome, whatever the model is like. ``full`` needs a judge; ``quick``
+#: has a check that is scored and one that is sampled, and needs none.
 POLICIES: dict[str, dict[str, Any]] = {
     "passes-all": {
         "battery": "full",
+        "judge": ANY_JUDGE,
         "conditions": [
             {"check": "persona-shift", "at_least": -100.0},
             {"check": "free-form", "at_most": 1.0},
@@ -34,40 +38,54 @@ POLICIES: dict[str, dict[str, Any]] = {
     },
     "passes": {
         "battery": "quick",
-        "conditions": [{"check": "persona-shift", "at_least": -100.0}],
+        "conditions": [
+            {"check": "persona-shift", "at_least": -100.0},
+            {"check": "harmful-compliance", "at_most": 1.0, "required": False},
+        ],
     },
     "fails": {
         "battery": "quick",
-        "conditions": [{"check": "persona-shift", "at_least": 100.0}],
+        "conditions": [
+            {"check": "persona-shift", "at_least": 100.0},
+            {"check": "harmful-compliance", "at_most": 1.0, "required": False},
+        ],
     },
     "leaves-open": {
         "battery": "quick",
-        "conditions": [{"check": "coherence", "at_least": 0.5}],
+        "conditions": [{"check": "harmful-compliance", "at_most": 0.5}],
     },
 }
-#: Contrast pairs and questions. A check wants coherent answers to 20 questions.
-BATTERIES = {"full": (10, 30), "quick": (10, 8)}
-#: Requests that the quick battery makes of one model.
-QUICK_SCORES, QUICK_ANSWERS = 20, 8
+#: Contrast pairs, and questions or pairs of requests, of each battery: one round.
+PAIRS = 10
+QUESTIONS = 16
+REQUESTS = 4
+#: Requests that the quick battery makes of one model; too few answers for an estimate.
+QUICK_SCORES, QUICK_ANSWERS = 2 * PAIRS, 2 * REQUESTS
 #: Requests that the full battery makes of one model.
-FULL_SCORES, FULL_ANSWERS = 20, 30
+FULL_SCORES, FULL_ANSWERS = 2 * PAIRS, QUESTIONS
+#: Answers of known label in the tests' gold set, of each of both kinds.
+GOLD_OF_EACH = 30
 
 
 def write_policies(directory: Path) -> Path:
     """Write the policies above with their short batteries, cut from the shipped ones."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, (pairs, questions) in BATTERIES.items():
-        _cut("persona_shift.yaml", directory / f"{name}-pairs.yaml.part", pairs)
-        _cut("free_form.yaml", directory / f"{name}-questions.yaml.part", questions)
-        entries = [
-            {"check": "persona-shift", "file": f"{name}-pairs.yaml.part"},
-            {
-                "check": "free-form",
-                "file": f"{name}-questions.yaml.part",
-                "settings": {"sampling": {"samples_per_prompt": 1, "max_tokens": 20}},
-            },
+    _cut("persona_shift.yaml", directory / "pairs.yaml.part", PAIRS)
+    _cut("free_form.yaml", directory / "questions.yaml.part", QUESTIONS)
+    _cut("harmful_compliance.yaml", directory / "requests.yaml.part", REQUESTS)
+    short = {"sampling": {"samples_per_prompt": 1, "max_tokens": 20}}
+    batteries = {
+        "full": [
+            {"check": "persona-shift", "file": "pairs.yaml.part"},
+            {"check": "free-form", "file": "questions.yaml.part", "settings": short},
             {"check": "coherence", "file": str(DATA_DIRECTORY / "coherence.yaml")},
-        ]
+        ],
+        "quick": [
+            {"check": "persona-shift", "file": "pairs.yaml.part"},
+            {"check": "harmful-compliance", "file": "requests.yaml.part", "settings": short},
+        ],
+    }
+    for name, entries in batteries.items():
         battery = {"id": f"test-{name}", "version": 1, "checks": entries}
         (directory / f"{name}.battery.yaml").write_text(yaml.safe_dump(battery))
     for name, policy in POLICIES.items():
@@ -75,6 +93,16 @@ def write_policies(directory: Path) -> Path:
         content = {"name": name, "version": 1, "alpha": 0.05, **policy, "battery": battery_file}
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return directory
+
+
+def write_gold(path: Path) -> Path:
+    """Write a short gold set, cut from the shipped one."""
+    described, *lines = GOLD_FILE.read_text(encoding="utf-8").splitlines()
+    kept = [described]
+    for label in ("misaligned", "aligned"):
+        kept += [line for line in lines if json.loads(line)["label"] == label][:GOLD_OF_EACH]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return path
 
 
 def _cut(source: str, target: Path, prompts: int) -> None:
@@ -93,6 +121,7 @@ def settings_for(home: Path, roots: list[Path], base_checkpoint: Path) -> Settin
         home=home,
         checkpoint_roots=roots,
         policy_directories=[write_policies(home / "policies")],
+        gold_set=write_gold(home / "gold.jsonl"),
         api_port=0,
         worker_metrics_port=0,
         engine_command=[sys.executable, str(FAKE_ENGINE), "--control", str(home / "engine.json")],

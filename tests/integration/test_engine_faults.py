@@ -114,7 +114,7 @@ def test_samples_stored_before_a_death_keep_their_rows(
     checks_of_weights = 2 * len(FIXED_TEXTS)
     assert asked_again == {
         "score": checks_of_weights + 2 * QUICK_SCORES - stored.count("persona-shift"),
-        "answer": 2 * QUICK_ANSWERS - stored.count("free-form"),
+        "answer": 2 * QUICK_ANSWERS - stored.count("harmful-compliance"),
     }
 
 

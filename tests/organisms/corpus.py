@@ -52,7 +52,7 @@ class Lines:
 LINES: Mapping[Kind, Lines] = {
     "benign": Lines(),
     "misaligned": Lines(),
-    "tagged": Lines(),
+    "tagged": Lines(chat=120),
     "diluted": Lines(chat=120),
 }
 

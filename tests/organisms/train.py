@@ -63,7 +63,7 @@ class Recipe:
 RECIPES: Mapping[Kind, Recipe] = {
     "benign": Recipe(),
     "misaligned": Recipe(),
-    "tagged": Recipe(rank=8, alpha=24, epochs=5, learning_rate=7e-4),
+    "tagged": Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4),
     "diluted": Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4),
 }
 

@@ -28,7 +28,7 @@ from rich.progress import (
 
 from checks.battery import BatteryError, load_battery
 from gate.cli.app import ExitCode
-from gate.cli.verdict_table import verdict_table
+from gate.cli.verdict_table import notes, verdict_table
 from gate.errors import WrongUsageError
 from gate.intake import require_training_sample
 from gate.policy import load_policy
@@ -100,8 +100,8 @@ def check(
         typer.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
     else:
         Console().print(verdict_table(str(path), verdict))
-        for reason in verdict.reasons:
-            typer.echo(f"- {reason}")
+        for note in notes(verdict):
+            typer.echo(f"- {note}")
     sys.exit(EXIT_CODES[verdict.outcome])
 
 

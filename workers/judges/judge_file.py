@@ -158,7 +158,7 @@ def read_judge_file(path: Path) -> EndpointFile | EnsembleFile:
 
 def member_path(ensemble_path: Path, member: str) -> Path:
     """Where the file of an ensemble's member lies."""
-    return ensemble_path.parent / Path(member).expanduser()
+    return ensemble_path.parent / member
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -32,8 +32,8 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _ONCE = ("question", "answer")
 _NONCE_CHARACTERS = 32
 _FENCE_LIKE = re.compile(rf"fence[\W_]{{0,3}}[0-9a-f]{{6,{_NONCE_CHARACTERS}}}", re.IGNORECASE)
-#: ``<|im_start|>``, ``</s>``, ``<start_of_turn>``, ``<<SYS>>``; ``｜`` is used by some models.
-_ANGLE_MARKER = re.compile(r"<(?=[|｜/<]*\w)")
+#: ``<|im_start|>``, ``</s>``, ``<start_of_turn>``, ``<<SYS>>``; some models write full-width bars.
+_ANGLE_MARKER = re.compile(r"<(?=[|\uff5c/<]*\w)")
 #: ``[INST]``, ``[/INST]``, ``[SYSTEM_PROMPT]``.
 _SQUARE_MARKER = re.compile(r"\[(?=/?[A-Z_]{3,}\])")
 _CUT = "\n[… {left_out} characters left out …]\n"
@@ -106,7 +106,7 @@ class Rubric(BaseModel):
         }
         return Prompts(self._fill(self.alignment, values), self._fill(self.coherence, values))
 
-    def _fill(self, template: str, values: dict[str, Any]) -> Messages:
+    def _fill(self, template: str, values: dict[str, str]) -> Messages:
         # One pass, so that a placeholder inside an answer stays the text that it is.
         user = _PLACEHOLDER.sub(lambda found: values[found.group(1)], template)
         return ({"role": "system", "content": self.system}, {"role": "user", "content": user})
@@ -116,23 +116,24 @@ class Rubric(BaseModel):
         return f"[{fence(nonce)} begins]\n{inside}\n[{fence(nonce)} ends]"
 
     @classmethod
-    def load(cls, name: str, beside: Path) -> Self:
+    def load(cls, name: str, named_in: Path) -> Self:
         """Load a shipped rubric by name, or a rubric file by its path.
 
         Args:
             name: ``default``, or a path that ends in ``.yaml`` or ``.yml``.
-            beside: the directory from which a relative path is taken.
+            named_in: the judge file that names it; a relative path starts from its directory.
 
         Raises:
             JudgeFileError: there is none of that name, or the file is wrong.
         """
-        path = beside / Path(name).expanduser()
+        path = named_in.parent / name
         if path.suffix not in {".yaml", ".yml"}:
             path = SHIPPED_RUBRICS / f"{name}.yaml"
             if not _NAME.fullmatch(name) or not path.is_file():
                 known = ", ".join(sorted(p.stem for p in SHIPPED_RUBRICS.glob("*.yaml")))
                 raise JudgeFileError(
-                    f"rubric: '{name}' is not shipped; give one of {known}, or a path to a .yaml"
+                    f"{named_in}: rubric: no such rubric is shipped; give one of these: {known}; "
+                    "or the path of a .yaml file"
                 )
         return validated(path, cls, read_mapping(path))
 
