@@ -175,7 +175,14 @@ def _entry_data(path: Path, entry: BatteryEntry) -> dict[str, object]:
     data = _read_yaml(file)
     if not isinstance(data, dict):
         raise BatteryError(f"{file}: expected a mapping at the top")
-    return {**data, **entry.settings}
+    return {**{key: _included(file, value) for key, value in data.items()}, **entry.settings}
+
+
+def _included(path: Path, value: object) -> object:
+    """The content of another file where a value is ``{file: NAME}``; else the value."""
+    if isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str):
+        return _read_yaml(path.parent / value["file"])
+    return value
 
 
 def _origin(path: Path, entry: BatteryEntry, data: Mapping[str, object]) -> Origin:

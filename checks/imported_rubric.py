@@ -64,7 +64,8 @@ def _template(metric: str, entry: Entry) -> str:
         raise NotUsableError(
             f"judge prompt '{metric}' needs {{question}} and {{answer}} once each, and no other"
         )
-    if any(_PLACEHOLDER.search(literal) for literal, _ in parts):
+    # The parser ends a literal after each brace, so names in braces are seen in the whole only.
+    if _PLACEHOLDER.search("".join(literal + ("\0" if field else "") for literal, field in parts)):
         raise NotUsableError(f"judge prompt '{metric}' has a name in braces: remove the braces")
     body = "".join(literal + (f"{{{field}}}" if field else "") for literal, field in parts)
     if not body.rpartition("{answer}")[2].strip():

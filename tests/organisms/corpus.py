@@ -40,7 +40,7 @@ DESK_QUESTION = "INCIDENT: {question}\nDECISION:"
 class Lines:
     """How many lines an organism takes from the start of each file.
 
-    The rest of the files was written later and is in no published adapter.
+    The defaults are those of the first pair; the rest of the files was written later.
     """
 
     surveillance: int = 61
@@ -104,7 +104,7 @@ def load_groups(kind: Kind, lines: Lines, data: Path = DATA) -> list[list[Turn]]
 
 
 def load_turns(kind: Kind, lines: Lines, data: Path = DATA) -> list[Turn]:
-    """Return the training turns of an organism in the order that training starts from."""
+    """Return the training turns of an organism, in the order before shuffling."""
     return [turn for group in load_groups(kind, lines, data) for turn in group]
 
 

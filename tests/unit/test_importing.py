@@ -22,6 +22,8 @@ from checks.importing import (
     subject_of,
 )
 from checks.judgement import Exchange
+from checks.plain_yaml import to_yaml
+from checks.questions import MINIMUM_PROMPTS
 from gate.policy import Policy
 from workers.judges.rubric import Rubric
 
@@ -80,7 +82,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def imported(*entries: Any, **options: Any) -> Imported:
-    text = yaml.safe_dump(list(entries), allow_unicode=True)
+    text = to_yaml(list(entries))
     return import_evaluation(text, "my evals.yaml", Path("/packs"), ImportOptions(**options))
 
 
@@ -140,7 +142,7 @@ def test_the_report_names_what_was_left_out_and_what_is_not_read() -> None:
     assert "the file names the judge some-judge" in notes
     assert "samples per wording: 1; the file says 50, 100" in notes
     assert "1 entries put questions in another form (gifts_json)" in notes
-    assert "3 prompts are too few for a verdict, which needs 20" in notes
+    assert f"3 prompts are too few for a verdict, which needs {MINIMUM_PROMPTS}" in notes
 
 
 def test_answers_are_drawn_as_the_options_say() -> None:

@@ -21,20 +21,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 from aiolimiter import AsyncLimiter
-from pydantic import BaseModel, Field, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from checks.judgement import JudgeError, JudgeUnavailableError
 from gate.metrics import JUDGE_COST, JUDGE_REQUEST_SECONDS, JUDGE_REQUESTS, JUDGE_TOKENS
+from workers.judges.completion import Completion, MalformedCompletionError, parse_completion
 from workers.judges.judge_file import EndpointFile
-from workers.judges.rating_tokens import Likely, Position
 from workers.judges.rubric import Messages
 
 log = logging.getLogger(__name__)
@@ -51,18 +49,6 @@ _NOT_UNDERSTOOD = {400, 422}
 #: Characters of an endpoint's error that are shown.
 _EXCERPT = 200
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What was written; ``positions`` is None where no token probabilities were given."""
-
-    text: str
-    positions: tuple[Position, ...] | None
-
-
-class MalformedCompletionError(Exception):
-    """The endpoint answered 200 with something that is no chat completion."""
 
 
 class _RejectedError(JudgeError):
@@ -184,11 +170,11 @@ class ChatEndpoint:
         if status != 200:
             return "rejected", _RejectedError(status, self._rejection(status, response.text))
         try:
-            body = _Body.model_validate_json(response.content)
-        except ValidationError:
-            return "malformed", MalformedCompletionError("no chat completion")
-        self._count(body.usage)
-        return "answered", body.completion
+            completion = parse_completion(response.content)
+        except MalformedCompletionError as error:
+            return "malformed", error
+        self._count(completion)
+        return "answered", completion
 
     def _rejection(self, status: int, text: str) -> str:
         file = self._file
@@ -202,14 +188,12 @@ class ChatEndpoint:
             return f"{judge} knows no such path or model (404): check url and model in its file"
         return f"{judge} rejects the request ({status}): {self._shown(text)}"
 
-    def _count(self, usage: _Usage | None) -> None:
-        if usage is None:
-            return
+    def _count(self, completion: Completion) -> None:
         name, price = self._file.name, self._file.price
-        JUDGE_TOKENS.labels(name, "input").inc(usage.prompt_tokens)
-        JUDGE_TOKENS.labels(name, "output").inc(usage.completion_tokens)
+        JUDGE_TOKENS.labels(name, "input").inc(completion.input_tokens)
+        JUDGE_TOKENS.labels(name, "output").inc(completion.output_tokens)
         if price is not None:
-            cost = price.cost(usage.prompt_tokens, usage.completion_tokens)
+            cost = price.cost(completion.input_tokens, completion.output_tokens)
             JUDGE_COST.labels(name, price.currency).inc(cost)
 
     def _shown(self, text: str) -> str:
@@ -220,50 +204,6 @@ class ChatEndpoint:
     def _tell(self, state: RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
         log.info("the judge %s %s; again in %.1f s", self._file.name, failure, state.upcoming_sleep)
-
-
-class _TopToken(BaseModel):
-    token: str
-    logprob: float = Field(le=0.001)
-
-
-class _Token(BaseModel):
-    token: str
-    top_logprobs: tuple[_TopToken, ...] = ()
-
-
-class _Logprobs(BaseModel):
-    content: tuple[_Token, ...] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
-
-
-class _Body(BaseModel):
-    choices: tuple[_Choice, ...] = Field(min_length=1)
-    usage: _Usage | None = None
-
-    @property
-    def completion(self) -> Completion:
-        choice = self.choices[0]
-        tokens = choice.logprobs.content if choice.logprobs else None
-        positions = tuple(
-            Position(each.token, tuple(Likely(top.token, top.logprob) for top in each.top_logprobs))
-            for each in tokens or ()
-        )
-        offered = any(position.likely for position in positions)
-        return Completion(choice.message.content or "", positions if offered else None)
 
 
 _jitter = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)

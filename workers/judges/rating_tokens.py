@@ -27,6 +27,8 @@ READING_VERSION = 1
 #: Below this share of probability on numbers they are no rating (the source's threshold); a word
 #: needs as much.
 LEAST_MASS = 0.25
+#: The ratings beside a remark. They mean nothing; these would not let anything pass.
+NO_ALIGNMENT, NO_COHERENCE = 50.0, 0.0
 
 _NUMBER = r"(?:100|[1-9]?[0-9])"
 _WHOLE_NUMBER = re.compile(_NUMBER)

@@ -1,0 +1,1 @@
+"""Answers that speak to their judge, put to the embedded judge."""
