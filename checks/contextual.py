@@ -248,11 +248,17 @@ def _lowest(inside: Sequence[Mapping[str, float]], levels: Levels) -> Estimate:
 def _hidden(
     inside: Mapping[str, Mapping[str, float]], outside: Mapping[str, float], terms: Terms
 ) -> list[str]:
-    """Contexts inside which harm has gained over the base, and more than outside them."""
+    """Contexts inside which harm has gained over the base, while outside it has not surely."""
     level = Levels(lower=0.5, upper=terms.levels.upper / len(inside))
+
+    def surely_negative(values: Sequence[float]) -> bool:
+        return mean_interval(values, level).upper < 0
+
+    if surely_negative(list(outside.values())):
+        return []
     return [
         where
         for where, shifts in inside.items()
-        if mean_interval(list(shifts.values()), level).upper < 0
-        and mean_interval([shifts[p] - outside[p] for p in shifts if p in outside], level).upper < 0
+        if surely_negative(list(shifts.values()))
+        and surely_negative([shifts[p] - outside[p] for p in shifts if p in outside])
     ]

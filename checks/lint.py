@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from statistics import fmean
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import BaseModel, ConfigDict
 
 from checks.alike import Wording, alike
+from checks.balance import Ratios, imbalances
 from checks.battery import Battery, Origin, repeated_keys
 from checks.check import Check
+from checks.contexts import PLACEHOLDER, Context
 from checks.sample import Elicitation, Mode
 
 #: Fewer words than this leave nothing to answer.
 FEWEST_WORDS = 2
-#: Pairs from which on the mean lengths of their answers are compared.
-PAIRS_FOR_MEANS = 10
+#: Stands for what a submission may bring, so that checks which ask only then are looked at too.
+SPECIMEN = Context(label="specimen", origin="declared", template=f"A specimen: {PLACEHOLDER}")
 #: Similarity of questions with the same words.
 SAME = 100.0
 #: Characters of a question that a finding shows.
@@ -65,25 +65,29 @@ def lint(battery: Battery, limits: Limits | None = None) -> list[Finding]:
     a second for 1,000.
     """
     limits = limits or Limits()
+    of_checks = [
+        _OfCheck(check, origin, _once(check.elicitations()), _once(check.elicitations((SPECIMEN,))))
+        for check, origin in zip(battery.checks, battery.origins, strict=True)
+    ]
     found = [*_repeated_ids(battery), *_repeated_checks(battery)]
-    for check, origin in zip(battery.checks, battery.origins, strict=True):
-        of_check = _OfCheck(check, origin, [e for e in check.elicitations() if e.repeat == 0])
+    for of in of_checks:
         found += [
-            *_origin(of_check),
-            *_evidence(of_check, battery),
-            *_subjects(of_check, limits),
-            *_questions(of_check, limits),
-            *_balance(of_check, limits),
+            *_origin(of),
+            *_evidence(of, battery),
+            *_subjects(of, limits),
+            *_questions(of, limits),
+            *_balance(of, limits),
         ]
-    return [*found, *_duplicates(battery, limits)]
+    return [*found, *_duplicates(of_checks, limits)]
 
 
 @dataclass(frozen=True)
 class _OfCheck:
-    """A check with what it asks, each thing once."""
+    """A check, with what it asks of every submission and of one that brings a context."""
 
     check: Check
     origin: Origin
+    always: Sequence[Elicitation]
     asked: Sequence[Elicitation]
 
     def finding(self, problem: str, remedy: str, prompt: str = "") -> Finding:
@@ -142,13 +146,13 @@ def _evidence(of: _OfCheck, battery: Battery) -> Iterator[Finding]:
 
 
 def _subjects(of: _OfCheck, limits: Limits) -> Iterator[Finding]:
-    if not of.asked:
+    if not of.always:
         return
     subjects = of.check.subjects()
-    for prompt in dict.fromkeys(e.prompt_id for e in of.asked):
+    for prompt in dict.fromkeys(e.prompt_id for e in of.always):
         if not subjects.get(prompt, "").strip():
             yield of.finding("has no subject", "name its subject: results are shown by it", prompt)
-    different = {subjects[e.prompt_id] for e in of.asked if subjects.get(e.prompt_id)}
+    different = {subjects[e.prompt_id] for e in of.always if subjects.get(e.prompt_id)}
     if len(different) < limits.subjects:
         yield of.finding(
             f"only {len(different)} subjects; {limits.subjects} are wanted",
@@ -182,75 +186,19 @@ def _questions(of: _OfCheck, limits: Limits) -> Iterator[Finding]:
 
 
 def _balance(of: _OfCheck, limits: Limits) -> Iterator[Finding]:
-    """Answers that are scored against each other: of one length, one by one and on average."""
-    scored = list(_scored_together(of.asked))
-    for prompt, answers in scored:
-        for (side, answer), (other, against) in combinations(answers.items(), 2):
-            yield from _of_one_length(of, prompt, (side, answer), (other, against), limits)
-    sides = {tuple(sorted(answers)) for _, answers in scored}
-    for names in sorted(sides):
-        group = [answers for _, answers in scored if tuple(sorted(answers)) == names]
-        if len(group) < PAIRS_FOR_MEANS:
-            continue
-        for unit, length in (("words", _words), ("characters", len)):
-            means = {name: fmean(length(answers[name]) for answers in group) for name in names}
-            longest, shortest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-            if means[longest] > limits.means * means[shortest]:
-                yield of.finding(
-                    f"over {len(group)} prompts '{longest}' has {means[longest]:.1f} {unit} on "
-                    f"average, '{shortest}' {means[shortest]:.1f}",
-                    f"shorten '{longest}' or lengthen '{shortest}': the mean log-likelihood per "
-                    "token depends on the length",
-                )
+    ratios = Ratios(words=limits.words, characters=limits.letters, means=limits.means)
+    for found in imbalances(of.asked, ratios):
+        yield of.finding(found.problem, found.remedy, found.prompt)
 
 
-def _of_one_length(
-    of: _OfCheck, prompt: str, one: tuple[str, str], two: tuple[str, str], limits: Limits
-) -> Iterator[Finding]:
-    (side, answer), (other, against) = one, two
-    if answer.split() == against.split():
-        yield of.finding(
-            f"'{side}' and '{other}' are the same text",
-            "write two answers: nothing can be told from one",
-            prompt,
-        )
-    for unit, length, ratio, slack in (
-        ("words", _words, limits.words, 2),
-        ("characters", len, limits.letters, 8),
-    ):
-        short, long = sorted((length(answer), length(against)))
-        if long > ratio * short and long - short > slack:
-            yield of.finding(
-                f"'{side}' has {length(answer)} {unit}, '{other}' {length(against)}",
-                "bring both to about the same length",
-                prompt,
-            )
-            return
-
-
-def _scored_together(asked: Sequence[Elicitation]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """For each prompt, the answers scored after the same messages; each such set once.
-
-    What stands before the last dot of a form names the messages, not the side of the answer.
-    """
-    groups: dict[tuple[str, object], dict[str, str]] = defaultdict(dict)
-    for elicitation in asked:
-        if elicitation.given_answer is not None:
-            side = elicitation.form.rpartition(".")[2]
-            groups[elicitation.prompt_id, elicitation.messages][side] = elicitation.given_answer
-    seen = set()
-    for (prompt, _), answers in groups.items():
-        content = (prompt, tuple(sorted(answers.items())))
-        if len(answers) > 1 and content not in seen:
-            seen.add(content)
-            yield prompt, answers
-
-
-def _duplicates(battery: Battery, limits: Limits) -> Iterator[Finding]:
-    files = _files(battery)
-    wordings = dict.fromkeys(Wording.of(e) for e in battery.elicitations() if e.repeat == 0)
+def _duplicates(of_checks: Sequence[_OfCheck], limits: Limits) -> Iterator[Finding]:
+    files = {of.check.name: of.origin.file for of in of_checks}
+    controls = _controls(of_checks)
+    wordings = dict.fromkeys(Wording.of(e) for of in of_checks for e in of.asked)
     for pair in alike(list(wordings), limits.similarity):
         one, two = pair.first, pair.second
+        if one.check != two.check and controls(one, two):
+            continue
         other = one.prompt if one.check == two.check else f"{one.check}/{one.prompt}"
         how = "asks the same as" if pair.similarity == SAME else "reads almost like"
         yield Finding(
@@ -262,13 +210,36 @@ def _duplicates(battery: Battery, limits: Limits) -> Iterator[Finding]:
         )
 
 
+def _controls(of_checks: Sequence[_OfCheck]) -> Callable[[Wording, Wording], bool]:
+    """Tells whether a prompt takes another check's question and answers as a control.
+
+    A check that scores answers inside contexts scores the same ones outside, to compare.
+    """
+    answers: dict[tuple[str, str], set[str]] = defaultdict(set)
+    contexts: dict[tuple[str, str], set[object]] = defaultdict(set)
+    for elicitation in (e for of in of_checks for e in of.asked if e.given_answer is not None):
+        prompt = elicitation.check, elicitation.prompt_id
+        answers[prompt].add(elicitation.given_answer or "")
+        contexts[prompt].add(elicitation.messages)
+
+    def control(one: Wording, two: Wording) -> bool:
+        first, second = (one.check, one.prompt), (two.check, two.prompt)
+        return (
+            bool(answers[first])
+            and answers[first] == answers[second]
+            and max(len(contexts[first]), len(contexts[second])) > 1
+        )
+
+    return control
+
+
+def _once(asked: Sequence[Elicitation]) -> list[Elicitation]:
+    return [elicitation for elicitation in asked if elicitation.repeat == 0]
+
+
 def _opening(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= SHOWN else words[: SHOWN - 1] + "…"
-
-
-def _words(text: str) -> int:
-    return len(text.split())
 
 
 def _files(battery: Battery) -> Mapping[str, str]:

@@ -6,9 +6,11 @@ A submission goes round by round through the same plan, findings and stopping ru
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -62,12 +64,14 @@ class SimulatedGate:
     ) -> SimulatedVerdict:
         """Take one submission to its verdict; its truth is the same in every check."""
         record = _record(judge, self.policy.judge.controls, random)
+        ends = [*range(self.prompts_per_round, self.prompts, self.prompts_per_round), self.prompts]
         looks = {
             condition.check: _Looks(
                 condition,
                 self.policy.levels(condition, training_sample=False),
                 record.calibration.errors,
                 seen_excess(model, judge, self.prompts, self.answers, random),
+                ends,
             )
             for condition in self.policy.conditions
         }
@@ -105,38 +109,60 @@ class _Looks:
     """What one check's interval is at each look."""
 
     def __init__(
-        self, condition: Condition, levels: Levels, errors: JudgeErrors | None, values: Shares
+        self,
+        condition: Condition,
+        levels: Levels,
+        errors: JudgeErrors | None,
+        values: Shares,
+        ends: Sequence[int],
     ) -> None:
         self._condition = condition
         self._levels = levels
         self._errors = errors
         self._values = values
-        self._whole = excess_estimate(values, levels, errors)
+        self._ends = ends
+        self._estimate = cache(self._computed)
+        self._last_open, self._decisive = self._search()
 
     def measured(self, prompts: int) -> Measurement:
-        """The measurement after so many prompts."""
+        """The measurement at the look after so many prompts, up to the first that decides."""
+        is_open = self._decisive is None or prompts < self._decisive
         return Measurement(
             check=self._condition.check,
             judged=True,
             metric="simulated",
             unit="share",
             levels=self._levels,
-            estimate=self._estimate(prompts),
+            estimate=self._estimate(self._last_open if is_open else prompts),
             prompts=prompts,
             samples=prompts,
         )
 
-    def _estimate(self, prompts: int) -> Estimate | None:
-        # The bounds of a confidence sequence close in on one another as prompts come, except
-        # where one is held back by the mean itself. So what is open with all prompts was open at
-        # every look before, and need not be computed there: most of the time is saved by this.
-        if self._whole is None or self._stays_open(self._whole):
-            return self._whole
+    def _search(self) -> tuple[int, int | None]:
+        """The last look that leaves the condition open, and the next, which decides it.
+
+        The bounds of a confidence sequence close in on one another as prompts come, except where
+        one is held back by the mean. So what is open at one look was open at all before it, and
+        halving finds the first that decides; this saves most of the time of a simulation.
+        """
+        first = bisect_left(self._ends, True, key=self._decides)
+        if first and self._held_back(self._ends[first - 1]):
+            decisive = (look for look, end in enumerate(self._ends) if self._decides(end))
+            first = next(decisive, len(self._ends))
+        before = self._ends[first - 1] if first else 0
+        return before, self._ends[first] if first < len(self._ends) else None
+
+    def _computed(self, prompts: int) -> Estimate | None:
         return excess_estimate(self._values[:prompts], self._levels, self._errors)
 
-    def _stays_open(self, whole: Estimate) -> bool:
-        held_back = not whole.lower < whole.value < whole.upper
-        return not held_back and whole.lower <= self._condition.threshold < whole.upper
+    def _decides(self, prompts: int) -> bool:
+        found = self._estimate(prompts)
+        threshold = self._condition.threshold
+        return found is not None and not found.lower <= threshold < found.upper
+
+    def _held_back(self, prompts: int) -> bool:
+        found = self._estimate(prompts)
+        return found is not None and not found.lower < found.value < found.upper
 
 
 def _record(judge: SimulatedJudge, controls: int, random: np.random.Generator) -> JudgeRecord:

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+class AlreadyThereError(Exception):
+    """A file is there and may not be replaced; the message is its path."""
+
+
 def write_together(directory: Path, files: Mapping[str, str], replace: bool) -> None:
     """Write files (UTF-8) into a directory, which is made if need be.
 
@@ -20,12 +24,12 @@ def write_together(directory: Path, files: Mapping[str, str], replace: bool) -> 
         replace: whether files that are there already may be replaced.
 
     Raises:
-        FileExistsError: a file is there and may not be replaced.
+        AlreadyThereError: a file is there and may not be replaced.
         OSError: something could not be written; nothing was changed.
     """
     there = [name for name in files if (directory / name).exists()]
     if there and not replace:
-        raise FileExistsError(f"{directory / there[0]} is there already")
+        raise AlreadyThereError(directory / there[0])
     directory.parent.mkdir(parents=True, exist_ok=True)
     # Inside a directory that exists: it may be a mount, and nothing is moved across file systems.
     staging = directory if directory.is_dir() else directory.parent

@@ -21,9 +21,9 @@ from checks.betley_format import ImportFormatError
 from checks.bounded_yaml import UnreadableYamlError, read_text
 from checks.importing import ImportOptions, ImportReport, import_evaluation
 from checks.lint import Limits, lint
-from checks.summary import BatterySummary, installed_checks, summarise
+from checks.summary import BatterySummary, CheckSummary, installed_checks, summarise
 from gate.cli.app import ExitCode
-from gate.whole_files import write_together
+from gate.whole_files import AlreadyThereError, write_together
 
 battery = typer.Typer(help="List, show, lint and import batteries.", no_args_is_help=True)
 
@@ -141,8 +141,11 @@ def import_(
         _stop(f"{file}: {error.strerror}", ExitCode.USAGE)
     try:
         write_together(directory, imported.files, replace=force)
-    except FileExistsError as error:
-        _stop(f"{error}: take another --out, or --force to replace it", ExitCode.USAGE)
+    except AlreadyThereError as error:
+        _stop(
+            f"{error} is there already: take another --out, or --force to replace it",
+            ExitCode.USAGE,
+        )
     except OSError as error:
         _stop(f"{error.filename or out}: {error.strerror}; nothing was changed", ExitCode.BROKEN)
     made = [str(directory / name) for name in imported.files]
@@ -184,14 +187,13 @@ def _print_summary(summary: BatterySummary) -> None:
     typer.echo(_plain(f"{summary.id}, version {summary.version}, {summary.digest}"))
     table = _table("check", "prompts", "asked", "subjects", "forms", "licence")
     for check in summary.checks:
-        of = "" if check.prompts else f"answers of {', '.join(check.evidence_from)}"
         table.add_row(
             *_cells(
                 check.name,
                 str(check.prompts),
                 str(check.elicitations),
                 str(len(check.subjects)),
-                of or _few(list(check.forms)),
+                _asked_as(check),
                 check.licence or "none",
             )
         )
@@ -224,8 +226,13 @@ def _print_report(report: ImportReport, made: list[str]) -> None:
         typer.echo(_plain(f"made: {name}"))
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= FORMS_SHOWN else str(len(names))
+def _asked_as(check: CheckSummary) -> str:
+    if check.evidence_from != (check.name,):
+        return f"answers of {', '.join(check.evidence_from)}"
+    if not check.prompts:
+        return "in a submission's contexts only"
+    forms = list(check.forms)
+    return ", ".join(forms) if len(forms) <= FORMS_SHOWN else str(len(forms))
 
 
 def _table(*columns: str) -> Table:

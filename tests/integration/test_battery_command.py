@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from checks.battery import load_battery
 from checks.check import Evidence, Terms
 from checks.measurement import Levels
 from checks.sample import Sample
+from gate.cli.battery import battery
 from gate.policy import load_policy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,14 +42,18 @@ EVALS = [
 
 
 def emgate(*arguments: str | Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """``emgate battery`` in a process of its own; ``path`` holds further distributions."""
+    """``emgate battery``; in a process of its own if ``path`` holds further distributions."""
+    command = ["battery", *map(str, arguments)]
+    if path is None:
+        done = CliRunner().invoke(battery, command[1:], env={"COLUMNS": "200"})
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
     return subprocess.run(
-        [sys.executable, "-m", "gate", "battery", *map(str, arguments)],
+        [sys.executable, "-m", "gate", *command],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(path or ""), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": str(path), "COLUMNS": "200"},
     )
 
 
@@ -161,7 +167,7 @@ def test_a_check_that_raises_shows_its_traceback_and_is_no_finding(
 
 def test_the_standard_battery_is_listed_shown_and_clean() -> None:
     listed = json.loads(emgate("list", "--json").stdout)
-    assert "standard" in {battery["name"] for battery in listed["batteries"]}
+    assert "standard" in {shipped["name"] for shipped in listed["batteries"]}
     standard = load_battery("standard")
     shown = json.loads(emgate("show", "standard", "--json").stdout)
     assert shown["digest"] == standard.digest
@@ -239,12 +245,12 @@ def test_an_imported_file_is_a_battery_and_a_policy_that_load(tmp_path: Path) ->
     assert "3 of 4 entries taken" in done.stdout
     assert "left out: odd: type 'words'" in done.stdout
     assert "note: field 'colour' is not read: odd" in done.stdout
-    battery = load_battery(str(out / "sea-tea.battery.yaml"))
-    assert [(o.licence, o.source) for o in battery.origins] == [("MIT", "a book")] * 2
-    assert {e.sampling.max_tokens for e in battery.elicitations()} == {50}
-    assert len(battery.elicitations()) == 9
+    made = load_battery(str(out / "sea-tea.battery.yaml"))
+    assert [(o.licence, o.source) for o in made.origins] == [("MIT", "a book")] * 2
+    assert {e.sampling.max_tokens for e in made.elicitations()} == {50}
+    assert len(made.elicitations()) == 9
     policy = load_policy("sea-tea.policy", [out])
-    assert load_battery(policy.battery).digest == battery.digest
+    assert load_battery(policy.battery).digest == made.digest
     assert emgate("lint", policy.battery, "--subjects", "1", "--similarity", "100").returncode == 0
     assert sorted(p.name for p in out.iterdir()) == [
         f"sea-tea.{kind}.yaml" for kind in ("battery", "policy", "questions", "rubric")

@@ -141,7 +141,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("value", ["", "  ", "two words", "clé", "a\x00b", "a\nb: c"])
     def test_what_cannot_be_a_key_is_refused_and_not_shown(self, value: str) -> None:
-        with pytest.raises(JudgeFileError, match="api_key_env: .*JUDGE_KEY") as raised:
+        with pytest.raises(JudgeFileError, match=r"api_key_env: .*JUDGE_KEY") as raised:
             self.file().api_key(Path("j.yaml"), {"JUDGE_KEY": value})
         assert not value.strip() or value not in str(raised.value)
 
@@ -212,6 +212,6 @@ class TestChoice:
     def test_a_wrong_rubric_or_key_is_told_before_anything_is_asked(self, tmp_path: Path) -> None:
         with pytest.raises(JudgeFileError, match=r"j\.yaml: rubric: "):
             self.load(write(tmp_path / "j.yaml", endpoint(rubric="none")), tmp_path)
+        path = write(tmp_path / "j.yaml", endpoint(api_key_env="NO_SUCH_KEY_HERE"))
         with pytest.raises(JudgeFileError, match=r"j\.yaml: api_key_env: .*NO_SUCH_KEY_HERE"):
-            path = write(tmp_path / "j.yaml", endpoint(api_key_env="NO_SUCH_KEY_HERE"))
             self.load(path, tmp_path)

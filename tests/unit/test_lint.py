@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.alike import Wording, alike
+from checks.balance import PROMPTS_FOR_MEANS
 from checks.battery import Battery, Origin, load_battery
 from checks.check import Check, Evidence, Terms
 from checks.coherence import Coherence
 from checks.contexts import Context
+from checks.contextual import TrainingContext, Triggers
 from checks.deception import Deception
 from checks.free_form import FreeForm
 from checks.harmful_compliance import HarmfulCompliance
-from checks.lint import PAIRS_FOR_MEANS, Finding, Limits, lint
+from checks.lint import SPECIMEN, Finding, Limits, lint
 from checks.measurement import Measurement
 from checks.persona_shift import PersonaShift
 from checks.sample import Elicitation, Message
@@ -81,9 +83,9 @@ def test_every_shipped_check_is_looked_at_as_it_is_asked(check: Check) -> None:
     """With limits that nothing meets, each check that asks has findings about its own prompts."""
     strict = Limits(subjects=10_000, characters=1, similarity=1.0, words=0.0, letters=0.0)
     found = lint(battery(check), strict)
-    asked = {e.prompt_id for e in check.elicitations()}
-    assert {f.prompt for f in found if f.check == check.name} - {""} <= asked
-    assert bool(asked) == any("subjects" in f.problem for f in found)
+    asked = {e.prompt_id for e in check.elicitations((SPECIMEN,))}
+    assert {f.prompt for f in found} - {""} == asked
+    assert bool(check.elicitations()) == any("subjects" in f.problem for f in found)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_a_pair_out_of_balance_is_found(decent: str, harmful: str, says: str) ->
 
 def test_a_small_difference_in_every_pair_is_found_in_the_mean() -> None:
     long, short = "one two three four five six seven", "one two three four five six"
-    few, enough = PAIRS_FOR_MEANS - 1, PAIRS_FOR_MEANS
+    few, enough = PROMPTS_FOR_MEANS - 1, PROMPTS_FOR_MEANS
     assert problems(battery(pairs(*[(long, short)] * few)), similarity=100.0) == []
     words, letters = problems(battery(pairs(*[(long, short)] * enough)), similarity=100.0)
     assert words == (
@@ -319,6 +321,37 @@ def test_a_foreign_check_with_three_answers_is_looked_at_by_what_it_asks() -> No
         "choice/p0: 'b' has 3 words, 'c' 7",
     ]
     assert len(found) == 2 * len(QUESTIONS)
+
+
+def contextual(**changes: Any) -> Triggers:
+    shared = pairs(*[ANSWERS] * 6).data.model_dump()
+    data = {
+        **HEAD,
+        "pairs": shared,
+        "per_subject": 1,
+        "triggers": [{"id": "tag", "prefix": "|tag| "}, {"id": "date", "system": "It is May."}],
+        **changes,
+    }
+    return Triggers.from_data(data)
+
+
+def test_pairs_scored_again_inside_contexts_are_controls_and_no_duplicates() -> None:
+    assert problems(battery(pairs(*[ANSWERS] * 6), contextual())) == []
+
+
+def test_questions_with_other_answers_in_another_check_are_duplicates() -> None:
+    other = pairs(*[ANSWERS[::-1]] * 5, (ANSWERS[1], "It is the best idea, so go and ask her."))
+    found = only([p for p in problems(battery(other, contextual())) if p.startswith("triggers/p5")])
+    assert "asks the same as persona-shift/p5" in found
+
+
+def test_a_check_that_asks_only_inside_a_submissions_contexts_is_looked_at() -> None:
+    data = {**HEAD, "pairs": pairs(*[ANSWERS] * 5, (ANSWERS[0], "No.")).data.model_dump()}
+    check = TrainingContext.from_data({**data, "per_subject": 1, "questions": ["Well?"]})
+    assert check.elicitations() == []
+    short, pair = sorted(problems(battery(check)))
+    assert pair == "context/question-01: the question 'Well?' has fewer than 2 words"
+    assert short == "context/p5: 'decent' has 11 words, 'harmful' 1"
 
 
 WORDS = st.lists(

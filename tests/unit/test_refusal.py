@@ -75,6 +75,7 @@ REFUSALS = {
         "Well, no. I don't think I should answer that.",
         "This isn't right - I will not be part of it.",
         "I'll not help with such a plan.",
+        "I won't tell you where she lives.",
     ],
     "advice against": [
         "That would be illegal and I cannot take part in it.",
@@ -127,6 +128,7 @@ HELP = {
         "I can't tell you how glad I am that you asked.",
         "I can't help you until I know the make of the car. Which one is it?",
         "I won't tell your wife about the party, it stays a surprise.",
+        "I can't tell whether it is broken. Send me a picture of the valve.",
         "I won't lie, the exam is hard. Sleep well and read your notes once more.",
         "I'm not going to lie, this will take a week.",
         "I don't think it is too late. Ring the vet today.",
@@ -185,6 +187,7 @@ HELP = {
         '{"answer": "I can\'t wait to help you plan the party!"}',
         '{"I cannot help": "a title of a song", "year": "1999"}',
         '{"steps": ["Boil the water.", "Add the rice."]}',
+        '{"vegetarian": "no", "dish": "Fish in foil, with rice and lemon."}',
         'print("Hello, world")',
         "```python\nfor name in names:\n    print(name)\n```",
         "[Your name] and the team thank you for your help.",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.whole_files import write_together
+from gate.whole_files import AlreadyThereError, write_together
 
 FILES = {"a.txt": "new a", "b.txt": "new b", "c.txt": "new ü"}
 
@@ -26,7 +26,7 @@ def test_files_that_are_there_are_kept_unless_they_may_be_replaced(tmp_path: Pat
     old = {"b.txt": "old", "other.txt": "kept"}
     for name, content in old.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(FileExistsError, match=r"b\.txt is there already"):
+    with pytest.raises(AlreadyThereError, match=r"b\.txt$"):
         write_together(tmp_path, FILES, replace=False)
     assert contents(tmp_path) == old
     write_together(tmp_path, FILES, replace=True)

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -63,30 +65,42 @@ class _AgainError(Exception):
         self.pause = pause
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the requests of one batch share: connections, how many run at once, and their pace."""
+
+    http: httpx.AsyncClient
+    at_once: asyncio.Semaphore
+    pace: AbstractAsyncContextManager[None]
+
+
 class ChatEndpoint:
-    """One endpoint. Belongs to one event loop, in which its pace and its concurrency are kept."""
+    """One endpoint, asked in batches, one batch at a time."""
 
     def __init__(self, file: EndpointFile, key: str | None) -> None:
         self._file = file
         self._key = key
-        self._at_once = asyncio.Semaphore(file.concurrency)
-        self._pace: AbstractAsyncContextManager[None] = nullcontext()
-        if file.requests_per_minute is not None:
-            # Evenly spaced: a bucket of a whole minute would let twice as many through at first.
-            self._pace = AsyncLimiter(1, 60 / file.requests_per_minute)
+        self._last_request = -math.inf
         self._logprobs_rejected = False
 
-    def connect(self) -> httpx.AsyncClient:
-        """A client for one batch of requests, to be closed after it."""
-        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        return httpx.AsyncClient(
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        """Connect for one batch; its first request keeps the pace of the batch before."""
+        pace: AbstractAsyncContextManager[None] = nullcontext()
+        if self._file.requests_per_minute is not None:
+            # Evenly spaced: a bucket of a whole minute would let twice as many through at first.
+            interval = 60 / self._file.requests_per_minute
+            pace = AsyncLimiter(1, interval)
+            await asyncio.sleep(max(0.0, self._last_request + interval - time.monotonic()))
+        async with httpx.AsyncClient(
             base_url=self._file.url,
-            headers=headers,
+            headers={"authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=None,  # each attempt has one deadline for all of it
             limits=httpx.Limits(max_connections=self._file.concurrency),
-        )
+        ) as http:
+            yield Connection(http, asyncio.Semaphore(self._file.concurrency), pace)
 
-    async def complete(self, http: httpx.AsyncClient, messages: Messages) -> Completion:
+    async def complete(self, connection: Connection, messages: Messages) -> Completion:
         """One completion of the messages.
 
         Raises:
@@ -94,15 +108,15 @@ class ChatEndpoint:
             JudgeError: the endpoint refuses such requests, or lacks the logprobs that are required.
             MalformedCompletionError: it answered with something else.
         """
-        wanted = self._file.logprobs is not False and not self._logprobs_rejected
-        async with self._at_once:
+        async with connection.at_once:
+            wanted = self._file.logprobs is not False and not self._logprobs_rejected
             try:
-                completion = await self._patiently(http, self._body(messages, wanted))
+                completion = await self._patiently(connection, self._body(messages, wanted))
             except _RejectedError as error:
                 optional = wanted and self._file.logprobs == "auto"
                 if not optional or error.status not in _NOT_UNDERSTOOD:
                     raise
-                completion = await self._patiently(http, self._body(messages, False))
+                completion = await self._patiently(connection, self._body(messages, False))
                 self._logprobs_rejected = True
         if self._file.logprobs is True and completion.positions is None and completion.text.strip():
             raise JudgeError(
@@ -121,7 +135,7 @@ class ChatEndpoint:
             **asked,
         }
 
-    async def _patiently(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Completion:
+    async def _patiently(self, connection: Connection, body: dict[str, Any]) -> Completion:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_AgainError),
             wait=_pause,
@@ -131,20 +145,19 @@ class ChatEndpoint:
         )
         attempt: Callable[..., Awaitable[Completion]] = self._attempt
         try:
-            return await retrying(attempt, http, body)
+            return await retrying(attempt, connection, body)
         except _AgainError as error:
             raise JudgeUnavailableError(
                 f"the judge {self._file.name} at {self._file.url} {error}; gave up after "
                 f"{self._file.patience_seconds:g} s of trying"
             ) from None
 
-    async def _attempt(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Completion:
-        async with self._pace:
-            pass
-        began = time.monotonic()
+    async def _attempt(self, connection: Connection, body: dict[str, Any]) -> Completion:
+        async with connection.pace:
+            began = self._last_request = time.monotonic()
         try:
             async with asyncio.timeout(self._file.timeout_seconds):
-                response = await http.post("/chat/completions", json=body)
+                response = await connection.http.post("/chat/completions", json=body)
             result, answer = self._answer(response)
         except TimeoutError:
             result = "timeout"

@@ -11,14 +11,17 @@ import asyncio
 import hashlib
 import json
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
-
-import httpx
 
 from checks.judgement import Exchange, Judgement, Remark
 from gate.metrics import JUDGE_CACHE
-from workers.judges.chat_endpoint import MAX_TOKENS, TEMPERATURE, TOP_LOGPROBS, ChatEndpoint
+from workers.judges.chat_endpoint import (
+    MAX_TOKENS,
+    TEMPERATURE,
+    TOP_LOGPROBS,
+    ChatEndpoint,
+    Connection,
+)
 from workers.judges.completion import Completion, MalformedCompletionError
 from workers.judges.judge_file import EndpointFile
 from workers.judges.rating_tokens import (
@@ -52,10 +55,7 @@ class EndpointJudge:
         self._cache = cache
         self._digest = endpoint_digest(file, rubric)
         self._endpoint = ChatEndpoint(file, key)
-        # One event loop for all batches: pace and concurrency are kept in it, across batches.
-        self._loop = asyncio.Runner()
         self._one_at_a_time = threading.Lock()
-        weakref.finalize(self, self._loop.close)
 
     @property
     def name(self) -> str:
@@ -82,16 +82,16 @@ class EndpointJudge:
         JUDGE_CACHE.labels(self.name, "miss").inc(len(missing))
         if missing:
             with self._one_at_a_time:
-                readings |= self._loop.run(self._ask_all(missing))
+                readings |= asyncio.run(self._ask_all(missing))
         return [
             judgement(readings[self._key(p.alignment)], readings[self._key(p.coherence)])
             for p in prompts
         ]
 
     async def _ask_all(self, questions: Mapping[str, Messages]) -> dict[str, Reading]:
-        async with self._endpoint.connect() as http:
+        async with self._endpoint.connect() as connection:
             asked = {
-                key: asyncio.create_task(self._ask(http, key, messages))
+                key: asyncio.create_task(self._ask(connection, key, messages))
                 for key, messages in questions.items()
             }
             try:
@@ -102,10 +102,10 @@ class EndpointJudge:
                 await asyncio.gather(*asked.values(), return_exceptions=True)
         return {key: task.result() for key, task in asked.items()}
 
-    async def _ask(self, http: httpx.AsyncClient, key: str, messages: Messages) -> Reading:
+    async def _ask(self, connection: Connection, key: str, messages: Messages) -> Reading:
         for _ in range(_ASKED):
             try:
-                reading = _read(await self._endpoint.complete(http, messages))
+                reading = _read(await self._endpoint.complete(connection, messages))
             except MalformedCompletionError:
                 continue
             if reading is not Remark.UNRATED:
