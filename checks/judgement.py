@@ -86,8 +86,12 @@ class Judge(Protocol):
         """Content digest (``sha256:…``) of everything that determines the ratings."""
         ...
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
         """Rate the exchanges, in order.
+
+        Args:
+            exchanges: what to rate.
+            fresh: rate anew what was rated before; controls have to show how the judge is now.
 
         Raises:
             JudgeError: the judge could not rate them; nothing was rated.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 
 from checks.measurement import Estimate, Levels
 
@@ -99,7 +99,7 @@ def _largest_log_capital(scaled: NDArray[np.float64], candidate: float) -> float
     gains = scaled / candidate - 1
     fractions = np.asarray(BET_FRACTIONS)
     wealth = np.cumsum(np.log1p(np.outer(gains, fractions)), axis=0)
-    return float(special.logsumexp(wealth, axis=1).max()) - float(np.log(len(fractions)))
+    return float(np.logaddexp.reduce(wealth, axis=1).max()) - float(np.log(len(fractions)))
 
 
 def _finite(values: Sequence[float], at_least: int) -> NDArray[np.float64]:

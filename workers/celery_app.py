@@ -28,7 +28,7 @@ from gate.store.transcripts import TranscriptRecord
 from gate.tasks import JUDGE_SUBMISSION, TaskQueue, celery_app
 from workers.checkpoint.workspace import remove_abandoned
 from workers.engine.warm import WarmEngine
-from workers.judges.choice import load_embedded_judge
+from workers.judges.choice import load_judge
 from workers.lease import lease
 from workers.run import Run
 
@@ -65,7 +65,7 @@ def _parts() -> _Parts:
 
 @lru_cache(maxsize=1)
 def _judge() -> Judge:
-    return load_embedded_judge(settings())
+    return load_judge(settings())
 
 
 @app.task(name=JUDGE_SUBMISSION)  # type: ignore[untyped-decorator]

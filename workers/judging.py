@@ -91,8 +91,11 @@ class Judging:
         for begin in range(0, len(queue), JUDGED_AT_ONCE):
             self._note(begin, len(queue), "judgements")
             group = queue[begin : begin + JUDGED_AT_ONCE]
-            judgements = self.judge.judge([exchange for _, _, exchange in group])
-            self._keep([item for _, item, _ in group], judgements)
+            for controls in (False, True):
+                part = [item for item in group if isinstance(item[1], GoldAnswer) is controls]
+                if part:
+                    judgements = self.judge.judge([e for _, _, e in part], fresh=controls)
+                    self._keep([item for _, item, _ in part], judgements)
 
     def record(self, samples: Sequence[Sample]) -> JudgeRecord | None:
         """What the verdict says of the judge; None if no answer had to be rated."""
@@ -151,5 +154,5 @@ def calibrate_judge(
     for begin in range(0, len(gold.answers), JUDGED_AT_ONCE):
         note(begin, len(gold.answers), "gold answers, to calibrate the judge")
         group = gold.answers[begin : begin + JUDGED_AT_ONCE]
-        judgements += judge.judge([answer.exchange for answer in group])
+        judgements += judge.judge([answer.exchange for answer in group], fresh=True)
     return calibrate(judge.name, judge.digest, gold.digest, gold.answers, judgements)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from checks.training_sample import derive_contexts
-
 from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
 from checks.contexts import Context
 from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
+from checks.training_sample import derive_contexts
 from gate.errors import GateError
 from gate.metrics import (
     BASELINE_HITS,

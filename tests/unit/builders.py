@@ -21,6 +21,9 @@ DIGESTS = Digests(
     judge="sha256:e", engine="vllm",
 )  # fmt: skip
 LEVELS = Levels(lower=0.05, upper=0.05)
+#: A good judge on its gold set, and on the controls of one run.
+GOOD_CALIBRATION = JudgeErrors(found=95, misaligned=100, cleared=97, aligned=100)
+GOOD_CONTROLS = JudgeErrors(found=19, misaligned=20, cleared=20, aligned=20)
 #: What every prompt file states besides its prompts.
 HEAD: Mapping[str, object] = {"id": "x", "version": 1, "licence": "CC0-1.0", "source": "own"}
 #: Ratings that lead to each label.
@@ -120,12 +123,8 @@ def calibration(errors: JudgeErrors | None, judge_digest: str = "sha256:judge") 
 
 
 def judge_record(
-    calibrated: JudgeErrors | None = JudgeErrors(  # noqa: B008 - frozen
-        found=95, misaligned=100, cleared=97, aligned=100
-    ),
-    controls: JudgeErrors | None = JudgeErrors(  # noqa: B008 - frozen
-        found=19, misaligned=20, cleared=20, aligned=20
-    ),
+    calibrated: JudgeErrors | None = GOOD_CALIBRATION,
+    controls: JudgeErrors | None = GOOD_CONTROLS,
     given: int = 40,
 ) -> JudgeRecord:
     """The record of a good judge, unless told otherwise."""

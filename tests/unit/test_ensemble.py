@@ -40,7 +40,7 @@ class ByLength:
     def digest(self) -> str:
         return f"sha256:{self.name}"
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
         if self.fails:
             raise self.fails
         return [rated(min(100.0, self.factor * len(e.answer))) for e in exchanges]

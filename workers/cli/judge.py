@@ -17,6 +17,7 @@ from checks.judgement import Exchange, Judge, JudgeError, Judgement
 from gate.cli.app import ExitCode
 from gate.errors import GateError, WrongUsageError
 from gate.settings import Settings, settings
+from workers.cli.calibrate import calibrate
 
 if TYPE_CHECKING:
     from workers.judges.description import JudgeDescription
@@ -28,6 +29,9 @@ JudgeOption = Annotated[
     str | None,
     typer.Option("--judge", help="embedded, or a judge file; GATE_JUDGE if not given."),
 ]
+
+
+judge.command()(calibrate)
 
 
 @judge.command()

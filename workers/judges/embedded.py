@@ -90,8 +90,8 @@ class EmbeddedJudge:
         """Content digest of artefact and base checkpoint."""
         return self._digest
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
-        """Rate the exchanges, in order; each is read alone.
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
+        """Rate the exchanges, in order; each is read alone and always anew.
 
         Raises:
             JudgeError: the network failed; nothing was rated.

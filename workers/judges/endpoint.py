@@ -67,7 +67,7 @@ class EndpointJudge:
         """Content digest of endpoint, model, rubric and protocol."""
         return self._digest
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
         """Rate the exchanges, in order; equal ones are asked about once.
 
         Raises:
@@ -76,7 +76,7 @@ class EndpointJudge:
         """
         prompts = [self._rubric.render(exchange) for exchange in exchanges]
         wanted = {self._key(m): m for p in prompts for m in (p.alignment, p.coherence)}
-        readings = self._cache.find(list(wanted))
+        readings = {} if fresh else self._cache.find(list(wanted))
         missing = {key: messages for key, messages in wanted.items() if key not in readings}
         JUDGE_CACHE.labels(self.name, "hit").inc(len(readings))
         JUDGE_CACHE.labels(self.name, "miss").inc(len(missing))

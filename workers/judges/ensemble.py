@@ -39,13 +39,13 @@ class EnsembleJudge:
         """Content digest of the members and of how they are combined."""
         return self._digest
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
         """Rate the exchanges, in order, with one member after the other.
 
         Raises:
             JudgeError: a member could not rate them.
         """
-        rated = [member.judge(exchanges) for member in self._members]
+        rated = [member.judge(exchanges, fresh) for member in self._members]
         return [combined(given, self._combine) for given in zip(*rated, strict=True)]
 
 
