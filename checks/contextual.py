@@ -86,6 +86,7 @@ class ContextualShift(Check):
                 form=f"{where}.{form}",
                 messages=context.around(pair.question) if context else _plain(pair.question),
                 given_answer=answer,
+                bare_question=pair.question,
             )
             for where, context in ((OUTSIDE, None), *((c.id, c) for c in inside))
             for pair in self._pairs

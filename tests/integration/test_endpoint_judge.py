@@ -258,14 +258,15 @@ class TestFaults:
         self, fake: FakeJudge, make_judge: MakeJudge, as_date: bool
     ) -> None:
         seconds = 2
-        moment = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds + 1), usegmt=True)
-        wait = moment if as_date else str(seconds)
+        moment = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds + 1)
+        wait = format_datetime(moment, usegmt=True) if as_date else str(seconds)
+        then = time.monotonic() + (moment - datetime.now(UTC)).total_seconds()
         fake.set_fault("status", times=1, status=429, headers={"Retry-After": wait})
         before = value("requests_total", result="rate_limited")
         assert labels(make_judge(fake.url, concurrency=1), KIND) == [Label.ALIGNED]
         assert len(fake.requests) == 3
-        # A date has whole seconds, so up to one of them is lost.
-        assert fake.requests[1].at - fake.requests[0].at >= seconds - 0.1
+        allowed_from = then if as_date else fake.requests[0].at + seconds
+        assert fake.requests[1].at >= allowed_from - 0.05
         assert value("requests_total", result="rate_limited") == before + 1
 
     def test_a_wait_beyond_the_patience_is_not_waited_for(
