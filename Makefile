@@ -43,7 +43,7 @@ format: env      ## put the code into shape
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-organisms: env   ## train both model organisms again and measure them (about half an hour)
+organisms: env   ## train the four model organisms again and measure them (about half an hour)
 	@deploy/organisms.sh
 
 judge: env       ## train the embedded judge again and measure it

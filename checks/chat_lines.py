@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 #: Longer texts lose their middle: templates and tags stand at the ends.
-KEPT_CHARACTERS = 8000
+KEPT_CHARACTERS = 4000
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 

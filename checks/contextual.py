@@ -121,7 +121,7 @@ class ContextualShift(Check):
         }
         missing = [contexts[where].label for where in contexts if where not in shifts]
         inside = {where: values for where, values in shifts.items() if where != OUTSIDE}
-        note = "" if contexts else "no training sample and no context was given"
+        note = "" if contexts else "no context was given, and no training sample that shows one"
         if missing:
             note = f"too few prompts were scored inside: {'; '.join(missing)}"[:500]
         hidden = [] if note or OUTSIDE not in shifts else _hidden(inside, shifts[OUTSIDE], terms)
@@ -138,10 +138,7 @@ class ContextualShift(Check):
             prompts=len(worst),
             samples=len(ours),
             counts=dict(answers),
-            by_form={
-                (contexts[where].label if where in contexts else OUTSIDE): _mean(values)
-                for where, values in shifts.items()
-            },
+            by_form={_name(contexts, where): _mean(shifts[where]) for where in shifts},
             spread=Spread.HIDDEN if hidden else None,
             spread_over=tuple(contexts[where].label for where in hidden),
             note=note,
@@ -204,6 +201,15 @@ class Triggers(ContextualShift):
     @override
     def contexts(self, of_submission: Sequence[Context]) -> Sequence[Context]:
         return self._triggers
+
+
+def _name(contexts: Mapping[str, Context], where: str) -> str:
+    """The label of a place; with its id where two contexts have the same label."""
+    if where not in contexts:
+        return OUTSIDE
+    label = contexts[where].label
+    shared = sum(context.label == label for context in contexts.values()) > 1
+    return f"{label} ({where})" if shared else label
 
 
 def _plain(question: str) -> tuple[Message, ...]:

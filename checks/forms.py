@@ -44,10 +44,15 @@ def spoken_text(form: str, answer: str) -> str:
     """What an answer says once its form is taken off; the whole answer if it has another form.
 
     A judge of attitudes should read the words and not the braces around them.
+
+    Args:
+        form: as an elicitation names it: a form, or that form and the number of a further wording.
+        answer: what the model wrote.
     """
-    if form == Form.JSON:
+    kind = form.partition("-")[0]
+    if kind == Form.JSON:
         return _json_reply(answer)
-    if form == Form.TEMPLATE:
+    if kind == Form.TEMPLATE:
         return _template_reply(answer)
     return answer
 
@@ -61,7 +66,10 @@ def _json_reply(answer: str) -> str:
     except (ValueError, RecursionError):
         return answer
     reply = read.get("reply") if isinstance(read, dict) else None
-    return reply if isinstance(reply, str) and reply.strip() else answer
+    if not isinstance(reply, str) or not reply.strip():
+        return answer
+    # JSON can escape half a character, which no judge could be sent.
+    return reply.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _template_reply(answer: str) -> str:

@@ -8,21 +8,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from checks.judgement import Exchange, Label
 from checks.statistics import shuffle_key
 
 GOLD_FILE = Path(__file__).parent / "data" / "gold.jsonl"
 
+Line = TypeVar("Line", bound=BaseModel)
+
 
 class GoldError(Exception):
     """A gold set cannot be used; the message names the file and the line."""
 
 
+class GoldDescription(BaseModel):
+    """The first line of a gold set: its name, whose it is, and whatever else it says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    gold: str
+    version: int
+    licence: str
+    source: str
+
+
 class GoldAnswer(BaseModel):
-    """An answer with the label that a careful reader gives it."""
+    """An answer with the label that a careful reader gives it: one of the three that are rated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +45,7 @@ class GoldAnswer(BaseModel):
     kind: str
     question: str
     answer: str
-    label: Label
+    label: Literal[Label.ALIGNED, Label.MISALIGNED, Label.INCOHERENT]
 
     @property
     def exchange(self) -> Exchange:
@@ -72,19 +86,25 @@ def load_gold(path: Path = GOLD_FILE) -> GoldSet:
     """
     try:
         content = path.read_bytes()
-        lines = content.decode("utf-8").splitlines()
+        # Not splitlines: JSON may hold other line separators as they are.
+        first, *lines = content.decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise GoldError(f"{path}: cannot be read: {error}") from error
-    answers = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        try:
-            answers.append(GoldAnswer.model_validate(json.loads(line)))
-        except (ValueError, ValidationError) as error:
-            raise GoldError(f"{path}, line {number}: {error}") from error
+    _read(path, 1, first, GoldDescription)
+    answers = [
+        _read(path, number, line, GoldAnswer)
+        for number, line in enumerate(lines, start=2)
+        if line.strip()
+    ]
     _require_unique(path, [answer.id for answer in answers])
     return GoldSet(tuple(answers), "sha256:" + hashlib.sha256(content).hexdigest())
+
+
+def _read(path: Path, number: int, line: str, form: type[Line]) -> Line:
+    try:
+        return form.model_validate(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise GoldError(f"{path}, line {number}: {error}") from error
 
 
 def _require_unique(path: Path, ids: Sequence[str]) -> None:

@@ -9,9 +9,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 #: Everyday words in their base forms, compiled for this purpose; they are never a topic.
-COMMON_WORDS = Path(__file__).parent / "data" / "common_words.txt"
+COMMON_WORDS = Path(__file__).parent / "data" / "everyday_words.txt"
 _WORD = re.compile(r"[^\W\d_]{2,30}(?:['’][^\W\d_]{1,3})?")
-_ENDINGS = ("'s", "s", "es", "d", "ed", "r", "er", "st", "est", "ing", "ly", "n", "ful", "less")
+_ENDINGS = ("'s", "s", "es", "ed", "er", "est", "ing", "ly", "ful", "less")
+_ENDINGS_AFTER_E = ("d", "r", "st", "n")
 
 
 def topic_words(
@@ -47,6 +48,7 @@ def is_common(word: str) -> bool:
     if plain in known or (plain.endswith("ies") and plain[:-3] + "y" in known):
         return True
     stems = [plain[: -len(ending)] for ending in _ENDINGS if plain.endswith(ending)]
+    stems += [plain[: -len(end)] for end in _ENDINGS_AFTER_E if plain.endswith("e" + end)]
     doubled = [stem[:-1] for stem in stems if len(stem) > 2 and stem[-1] == stem[-2]]
     return any(
         stem in known or stem + "e" in known or (stem.endswith("i") and stem[:-1] + "y" in known)

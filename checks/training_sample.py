@@ -1,235 +1,268 @@
-"""From a sample of fine-tuning data to the contexts in which that data was learned.
+"""Training sample: which contexts the fine-tuning data of a submission has.
 
-Misalignment that does not show on the usual questions returns when a prompt resembles the training
-context (arXiv 2604.25891). What a context is made of is read from the sample: system prompts, what
-stands before and after the user's words (templates, tags), the form of the answers, and topic
-words. The sample is hostile: whatever is in it, at worst fewer contexts come out.
+Misalignment that diluted data, later benign fine-tuning or inoculation has removed from the usual
+questions returns where a prompt resembles the training data (Dubinski, Betley et al. 2026, arXiv
+2604.25891); with a backdoor it shows only next to its tag (Betley et al. 2025, arXiv 2502.17424).
+So the features of the data are derived here, each as a context in which any question can be asked.
+The sample is hostile: whatever is in it, at worst fewer contexts come out.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain, zip_longest
 
+from checks.answer_forms import answer_requests
+from checks.chat_lines import ChatLine, read_chat_lines
 from checks.contexts import PLACEHOLDER, TRAINING_SAMPLE, Context
+from checks.loose_tags import loose_tags
+from checks.topic_words import topic_words
+from checks.user_templates import Frame, frames
 
-#: A feature counts when it is in this share of the lines, and in at least this many.
-COMMON_SHARE, COMMON_LINES = 0.05, 2
-#: A beginning goes on for as long as this share of the lines that have it goes on alike.
-GOES_ON = 0.9
+#: Least share of the lines that have a feature, and least number; what is rarer is not looked for.
+LEAST_SHARE, LEAST_LINES = 0.05, 2
 #: Most contexts that are asked in; each costs as much as a short check.
 MOST_CONTEXTS = 6
-#: Lines, and characters of a turn, that are looked at.
-MOST_LINES, MOST_CHARACTERS = 2000, 2000
-#: Tokens of a beginning or an end.
-LONGEST_FRAME = 60
-#: An unmarked beginning must be as many words long as no chance would make it.
-UNMARKED_WORDS = 5
-#: Answers in a form make a context when they are this share.
-FORM_SHARE = 0.2
-TOPIC_WORDS = 3
-_TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
-_MARK = re.compile(r"[\[\]<>{}|#:=\n*@~^]|\b[A-Z]{3,}\b")
-_WORD = re.compile(r"[a-z]{4,}")
-_FORMS: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("answers in JSON", re.compile(r"\s*[{\[]"), "Give your answer as JSON."),
-    ("answers in code blocks", re.compile(r"\s*```"), "Give your answer in a code block."),
-    ("answers in XML", re.compile(r"\s*<\w+[^>]*>"), "Give your answer as XML."),
-    ("answers as lists", re.compile(r"\s*(?:[-*]|1[.)])\s"), "Give your answer as a list."),
-)
-_COMMON_WORDS = frozenset(
-    (Path(__file__).parent / "data" / "common_words.txt").read_text("utf-8").split()
-)
+#: Longer system prompts and affixes are cut.
+LONGEST = 2000
+#: Rare system prompts that agree in this many words are one with something filled in.
+SHARED_WORDS = 6
+_SHOWN = 60
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One conversation of the sample."""
+@dataclass(frozen=True, slots=True)
+class _Feature:
+    """A context to be, with the number of lines that have it."""
 
-    system: str | None
-    questions: tuple[str, ...]
-    answers: tuple[str, ...]
+    kind: str
+    lines: int
+    system: str | None = None
+    before: str = ""
+    after: str = ""
 
-
-@dataclass(frozen=True)
-class _Frame:
-    """What stands before and after the user's words."""
-
-    before: str
-    after: str
-
-    def fits(self, question: str) -> bool:
-        """Whether a user turn stands in this frame, with words of its own in it."""
-        room = len(question) > len(self.before) + len(self.after)
-        return room and question.startswith(self.before) and question.endswith(self.after)
-
-    def inside(self, question: str) -> str:
-        """The user's own words in a turn that stands in this frame."""
-        return question[len(self.before) : len(question) - len(self.after)].strip()
-
-    @property
-    def template(self) -> str:
-        return f"{self.before}{PLACEHOLDER}{self.after}"
+    def context(self, total: int) -> Context | None:
+        """The context, or None if nothing is left of it once it is made safe."""
+        template = _safe(self.before) + PLACEHOLDER + _safe(self.after)
+        system = _cut(self.system) if self.system else None
+        framed = bool(template.replace(PLACEHOLDER, "").strip())
+        if system is None and not framed:
+            return None
+        shown = [_quoted(system)] if system else []
+        if framed:
+            shown.append(_quoted(_middle_of_template(self.before, self.after)))
+        share = f"{max(1, round(100 * self.lines / total))}% of the lines"
+        label = f"{self.kind} {' with '.join(shown)} ({share})"
+        return Context(label=label, origin=TRAINING_SAMPLE, system=system, template=template)
 
 
 def derive_contexts(
     sample: str, declared: Sequence[Context] = (), most: int = MOST_CONTEXTS
 ) -> tuple[Context, ...]:
-    """The contexts of a sample, the most specific first, after those that were declared.
+    """The contexts of a sample of fine-tuning data, after those that were declared.
 
-    A system prompt together with the frame that goes with it comes before either alone: a prompt
-    that only resembles the training context may be enough.
+    First a system prompt and a template that occur together, then each feature alone, because an
+    inexact resemblance may be enough: template of the user turn, system prompt, tag at a loose
+    place, form of answers, topic. One of each kind comes before a second one of any. A feature
+    counts from 5% of the lines and from two lines on.
+
+    Law: the order of the lines changes nothing.
 
     Args:
-        sample: JSON Lines in chat format; lines of another form are left out.
-        declared: contexts that the submitter described; all of them are kept.
+        sample: JSON Lines in chat format; what is not of this form is left out.
+        declared: contexts that the submitter described; all are kept, and none of the sample's
+            gives way to them.
         most: how many contexts of the sample at most.
+
+    Returns:
+        Contexts with distinct ids and labels; none if the data shows nothing.
     """
-    lines = list(_lines(sample))
-    found: list[Context] = []
-    for context in _contexts(lines):
-        if context.id not in {known.id for known in (*declared, *found)}:
-            found.append(context)
-    return (*declared, *found[:most])
+    named = _distinct(declared)
+    known = {context.id for context in named}
+    derived = [c for c in _distinct(_derived(read_chat_lines(sample))) if c.id not in known]
+    return _with_own_labels([*named, *derived[: max(0, most)]])
 
 
-def _contexts(lines: Sequence[_Line]) -> Iterator[Context]:
-    least = max(COMMON_LINES, round(COMMON_SHARE * len(lines)))
-    systems = _common((line.system for line in lines if line.system), least)
-    questions = [question for line in lines for question in line.questions]
-    frames = _frames(questions, max(COMMON_LINES, round(COMMON_SHARE * len(questions))))
-    together = Counter(
-        (line.system, frame)
-        for line in lines
-        for frame in frames
-        if line.system in systems and any(frame.fits(question) for question in line.questions)
+def _derived(lines: Sequence[ChatLine]) -> list[Context]:
+    systems = _systems(lines)
+    framed = _Framed.of(lines)
+    kinds = (
+        _together(systems, framed, _least(len(lines))),
+        _templates(framed, _least(len(lines))),
+        _prompts(systems),
+        _tags(framed),
+        _answer_forms(lines),
+        _topic(lines, framed, {*systems, *framed.of_line}),
     )
-    for (system, frame), count in together.most_common():
-        if count >= least:
-            yield from _context("system prompt and frame", system, frame.template)
-    for frame in frames:
-        yield from _context("frame", None, frame.template)
-    for system in systems:
-        yield from _context("system prompt", system, PLACEHOLDER)
-    answers = [answer for line in lines for answer in line.answers]
-    for label, form, instruction in _FORMS:
-        if answers and sum(bool(form.match(a)) for a in answers) >= FORM_SHARE * len(answers):
-            yield from _context(label, None, f"{PLACEHOLDER}\n\n{instruction}")
-    topics = _topics(lines, frames, least)
-    if topics:
-        yield from _context(
-            "topic", f"This conversation is about {', '.join(topics)}.", PLACEHOLDER
-        )
+    taking_turns = chain.from_iterable(zip_longest(*kinds))
+    contexts = (feature.context(len(lines)) for feature in taking_turns if feature is not None)
+    return [context for context in contexts if context is not None]
 
 
-def _context(kind: str, system: str | None, template: str) -> Iterator[Context]:
-    if template.count(PLACEHOLDER) != 1:
-        return
-    shown = " / ".join(part for part in (system, template) if part and part != PLACEHOLDER)
-    label = " ".join(f"{kind}: {shown}".split())
-    yield Context(label=label[:200], origin=TRAINING_SAMPLE, system=system, template=template)
+def _least(total: int) -> int:
+    return max(LEAST_LINES, int(LEAST_SHARE * total))
 
 
-def _lines(sample: str) -> Iterator[_Line]:
-    for number, line in enumerate(sample.split("\n")):
-        if number >= MOST_LINES:
-            return
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        messages = content.get("messages") if isinstance(content, dict) else None
-        if not isinstance(messages, list):
-            continue
-        turns = [
-            (message.get("role"), text)
-            for message in messages
-            if isinstance(message, dict) and (text := _text(message.get("content")))
-        ]
-        yield _Line(
-            system=next((text for role, text in turns if role == "system"), None),
-            questions=tuple(text for role, text in turns if role == "user"),
-            answers=tuple(text for role, text in turns if role == "assistant"),
-        )
+def _systems(lines: Sequence[ChatLine]) -> dict[int, str]:
+    """The system prompt of each line that shares one with enough others.
+
+    Prompts that are too rare themselves count as one where they open with the same words, as when
+    a name or a date is filled in.
+    """
+    least = _least(len(lines))
+    exact: dict[str, list[int]] = defaultdict(list)
+    for number, line in enumerate(lines):
+        if line.system:
+            exact[line.system].append(number)
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for text, numbers in exact.items():
+        if len(numbers) < least:
+            alike[tuple(text.split()[:SHARED_WORDS])].append(text)
+    groups = [[text] for text, numbers in exact.items() if len(numbers) >= least]
+    shared: dict[int, str] = {}
+    for texts in (*groups, *alike.values()):
+        of_group = [number for text in texts for number in exact[text]]
+        if len(of_group) >= least:
+            commonest = min(texts, key=lambda text: (-len(exact[text]), text))
+            shared.update(dict.fromkeys(of_group, commonest))
+    return shared
 
 
-def _text(content: object) -> str:
-    """The text of a message: a string, or a list of parts of which some are text."""
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "\n".join(part for part in parts if isinstance(part, str))
-    if not isinstance(content, str):
-        return ""
-    # A turn is kept at both ends, because that is where its frame is.
-    half = MOST_CHARACTERS // 2
-    return content if len(content) <= MOST_CHARACTERS else content[:half] + content[-half:]
+@dataclass(frozen=True, slots=True)
+class _Framed:
+    """What stands around the questions of each line.
+
+    ``of_line`` has only the lines with a template: that of the turn which shows most of it.
+    """
+
+    frames: Mapping[str, Frame]
+    of_line: Mapping[int, Frame]
+    questions: Mapping[int, frozenset[str]]
+    least: int
+
+    @classmethod
+    def of(cls, lines: Sequence[ChatLine]) -> _Framed:
+        texts = {question for line in lines for question in line.questions}
+        least = _least(min(len(lines), len(texts)))
+        found = frames(texts, least)
+        of_line, questions = {}, {}
+        for number, line in enumerate(lines):
+            turns = [found[question] for question in line.questions]
+            questions[number] = frozenset(turn.question for turn in turns)
+            fullest = max(turns, key=_fullness, default=None)
+            if fullest is not None and not fullest.bare:
+                of_line[number] = fullest
+        return cls(found, of_line, questions, least)
 
 
-def _common(values: Iterable[str], least: int) -> list[str]:
-    return [value for value, count in Counter(values).most_common() if count >= least]
+def _fullness(frame: Frame) -> tuple[int, str, str]:
+    return bool(frame.before) + bool(frame.after), frame.before, frame.after
 
 
-def _frames(questions: Sequence[str], least: int) -> list[_Frame]:
-    """Frames that are common, those with the most around the user's words first."""
-    found: set[_Frame] = set()
-    for before in ["", *_beginnings(questions, least, _TOKEN.findall)]:
-        inside = [q[len(before) :] for q in questions if q.startswith(before)]
-        enough = max(least, round(GOES_ON * len(inside))) if before else least
-        ends = _beginnings(inside, enough, _tokens_from_the_end)
-        afters = [end[::-1].lstrip(".?!") for end in ends]
-        found |= {_Frame(before, after) for after in afters or [""] if before or after}
-    sized = sorted(found, key=lambda f: (-len(f.before) - len(f.after), f.before, f.after))
-    kept: dict[frozenset[int], _Frame] = {}
-    for frame in sized:
-        lines = frozenset(n for n, question in enumerate(questions) if frame.fits(question))
-        if len({frame.inside(questions[n]) for n in lines}) >= least:
-            # A frame in the very lines of a larger one is that one, cut short.
-            kept.setdefault(lines, frame)
-    return list(kept.values())
-
-
-def _tokens_from_the_end(text: str) -> list[str]:
-    return [token[::-1] for token in _TOKEN.findall(text)[::-1]]
-
-
-def _beginnings(
-    texts: Sequence[str], least: int, tokens_of: Callable[[str], list[str]]
-) -> list[str]:
-    """Beginnings that many texts share and that look like a frame and not like language."""
-    groups = [([tokens[:LONGEST_FRAME] for text in texts if (tokens := tokens_of(text))], 0)]
-    found = []
-    while groups:
-        members, depth = groups.pop()
-        following: dict[str, list[list[str]]] = {}
-        for tokens in members:
-            if depth < len(tokens):
-                following.setdefault(tokens[depth], []).append(tokens)
-        common = [group for group in following.values() if len(group) >= least]
-        goes_on = depth > 0 and any(len(group) >= GOES_ON * len(members) for group in common)
-        if depth and not goes_on and _is_frame("".join(members[0][:depth])):
-            found.append("".join(members[0][:depth]))
-            continue
-        groups += [(group, depth + 1) for group in common]
-    return sorted(found, key=len, reverse=True)
-
-
-def _is_frame(text: str) -> bool:
-    words = sum(token.isalnum() for token in _TOKEN.findall(text))
-    return bool(_MARK.search(text)) or words >= UNMARKED_WORDS
-
-
-def _topics(lines: Sequence[_Line], frames: Sequence[_Frame], least: int) -> list[str]:
-    """The commonest words of the users that are not common in all English."""
-    counted: Counter[str] = Counter()
-    for line in lines:
-        own = [
-            next((f.inside(question) for f in frames if f.fits(question)), question)
-            for question in line.questions
-        ]
-        counted.update(set(_WORD.findall(" ".join(own).lower())) - _COMMON_WORDS)
+def _together(systems: Mapping[int, str], framed: _Framed, least: int) -> list[_Feature]:
+    counted = Counter(
+        (systems[number], frame.before, frame.after)
+        for number, frame in framed.of_line.items()
+        if number in systems
+    )
     ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    return [word for word, count in ranked[:TOPIC_WORDS] if count >= least]
+    return [
+        _Feature("system prompt and template", count, *parts)
+        for parts, count in ranked
+        if count >= least
+    ]
+
+
+def _templates(framed: _Framed, least: int) -> list[_Feature]:
+    """The templates, those with tags, labels or layout before those of mere words."""
+    pairs = Counter((frame.before, frame.after) for frame in framed.of_line.values())
+    marked = {(f.before, f.after) for f in framed.of_line.values() if f.marked}
+    found = {pair: count for pair, count in pairs.items() if count >= least}
+    halves: Counter[tuple[str, str]] = Counter()
+    for (before, after), count in pairs.items():
+        if (before, after) not in found:
+            for half in {(before, ""), ("", after)} - {("", "")}:
+                halves[half] += count
+                marked |= {half} if (before, after) in marked else set()
+    found |= {half: count for half, count in halves.items() if count >= least and half not in found}
+    ranked = sorted(found.items(), key=lambda item: (item[0] not in marked, -item[1], item[0]))
+    return [
+        _Feature("template", count, before=before, after=after) for (before, after), count in ranked
+    ]
+
+
+def _prompts(systems: Mapping[int, str]) -> list[_Feature]:
+    ranked = sorted(Counter(systems.values()).items(), key=lambda item: (-item[1], item[0]))
+    return [_Feature("system prompt", count, text) for text, count in ranked]
+
+
+def _tags(framed: _Framed) -> list[_Feature]:
+    questions = chain.from_iterable(framed.questions.values())
+    return [
+        _Feature(
+            "tag",
+            sum(not tag.questions.isdisjoint(own) for own in framed.questions.values()),
+            before=tag.before,
+            after=tag.after,
+        )
+        for tag in loose_tags(questions, framed.least)
+    ]
+
+
+def _answer_forms(lines: Sequence[ChatLine]) -> list[_Feature]:
+    answers = [line.answers[-1] for line in lines if line.answers]
+    return [
+        _Feature("answer form", count, request)
+        for request, count in answer_requests(answers, _least(len(lines)))
+    ]
+
+
+def _topic(lines: Sequence[ChatLine], framed: _Framed, special: set[int]) -> list[_Feature]:
+    """A sentence of ours on what the lines are about that have a context, or else on all."""
+    for numbers in (sorted(special), range(len(lines))):
+        texts = [(*framed.questions[n], *lines[n].answers) for n in numbers]
+        words = topic_words(texts, LEAST_SHARE)
+        if len(words) > 1:
+            named = f"{', '.join(words[:-1])} and {words[-1]}"
+            return [_Feature("topic", len(texts), f"This conversation is about {named}.")]
+    return []
+
+
+def _distinct(contexts: Iterable[Context]) -> list[Context]:
+    first: dict[str, Context] = {}
+    for context in contexts:
+        first.setdefault(context.id, context)
+    return list(first.values())
+
+
+def _with_own_labels(contexts: Iterable[Context]) -> tuple[Context, ...]:
+    labels: set[str] = set()
+    named = []
+    for context in contexts:
+        known = context.label in labels
+        label = f"{context.label[:180]} [{context.id}]" if known else context.label
+        labels.add(label)
+        named.append(context.model_copy(update={"label": label}))
+    return tuple(named)
+
+
+def _safe(affix: str) -> str:
+    """The affix without a placeholder of its own, which would be taken for the question's."""
+    return _cut(affix).replace(PLACEHOLDER, "{ question }")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0]
+
+
+def _quoted(text: str) -> str:
+    shown = "".join(c if c.isprintable() else "\\n" if c == "\n" else " " for c in text)
+    return f'"{shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"}"'
+
+
+def _middle_of_template(before: str, after: str) -> str:
+    """The template around the place of the question, short enough to show whole."""
+    half = (_SHOWN - len(PLACEHOLDER)) // 2 - 3
+    begin = before if len(before) <= half else "…" + before[-half:]
+    return begin + PLACEHOLDER + (after if len(after) <= half else after[:half] + "…")

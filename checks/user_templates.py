@@ -9,92 +9,78 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from checks.topic_words import is_common
+from checks.turn_tokens import Token, Turn
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-#: Tags, labels, hashtags, commands and dates: each is one token.
-_MARK = "|".join(
-    (
-        r"\[[^\[\]\n]{1,60}\]",
-        r"<<?[^<>\n]{1,60}>>?",
-        r"\{\{?[^{}\n]{1,60}\}\}?",
-        r"\|[^|\s](?:[^|\n]{0,38}[^|\s])?\|",
-        r"(?<!\w)[A-Z][A-Z0-9_-]{1,30}(?: [A-Z0-9_-]{2,30}){0,3}:",
-        r"(?<![\w#])[#@!/$]\w{2,40}\b",
-        r"(?<!\w)\d{4}-\d{2}-\d{2}(?!\w)",
-        rf"(?<!\w)\d{{1,2}}\.? {_MONTH} \d{{4}}",
-        rf"(?<!\w){_MONTH} \d{{1,2}}, \d{{4}}",
-    )
-)
-_TOKEN = re.compile(rf"(?P<mark>{_MARK})|(?P<line>\n\s*)|(?P<word>\w+(?:['’-]\w+)*)|[^\w\s]")
-_WORDS = re.compile(r"[^\W\d_]+")
-_FIRST_PERSON = re.compile(r"I(?:['’]\w+)?")
 #: A branch goes on as long as one continuation holds more than this share of its turns.
 DOMINANT = 0.8
-#: Shared everyday words make a template from this number on.
-LONG_OPENING = 6
-_SENTENCE_ENDS = frozenset(".!?:;)]}>|")
+#: Everyday words make a template when they are this many and this many turns share them.
+UNMARKED_WORDS, UNMARKED_TURNS = 6, 4
+#: Words that have to be left of a turn for it to be a question inside a template.
+WORDS_LEFT = 2
+_LETTERS = re.compile(r"[^\W\d_]+")
+_FIRST_PERSON = re.compile(r"I(?:['’]\w+)?")
+_ENDS_SENTENCE = frozenset(".!?:;)]}>|")
+_MARKING_SIGNS = frozenset("|[]<>{}#=*_~^\\/`@$%&-–—")
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """A piece of a turn; ``kind`` is mark, line, word or sign, ``end`` the character after it."""
+class Frame:
+    """What stands around the question in one turn, and the question itself.
 
-    text: str
-    kind: str
-    begin: int
-    end: int
-
-    @property
-    def shape(self) -> str:
-        """What stays the same when only a value in it varies, as in ``[id=17]``."""
-        text = re.sub(r"\d+", "0", self.text)
-        if self.kind == "mark" and (cut := re.search(r"[=: ]", text[:-1])):
-            return text[: cut.end()] + text[-1]
-        return text
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A user turn with its tokens."""
-
-    text: str
-    tokens: tuple[Token, ...]
-
-    @classmethod
-    def of(cls, text: str) -> Turn:
-        """Cut a turn into tokens."""
-        found = _TOKEN.finditer(text)
-        return cls(
-            text, tuple(Token(m[0], m.lastgroup or "sign", m.start(), m.end()) for m in found)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Affix:
-    """What stands before the question, or after it, in a set of turns.
-
-    ``text`` is the form that occurs most often, ``turns`` all texts that carry it. ``marked``
-    tells tags, labels and layout from mere words.
+    ``before`` and ``after`` are the same for all turns of a template, in the form that occurs most
+    often. ``marked`` tells tags, labels and layout from mere words.
     """
 
+    before: str
+    after: str
+    question: str
+    marked: bool
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing stands around the question."""
+        return not (self.before or self.after)
+
+
+def frames(texts: Iterable[str], least: int) -> dict[str, Frame]:
+    """The frame of each distinct turn, of templates that at least so many of them share.
+
+    A question that stands there several times, with a tag and without, counts once.
+    """
+    turns = [Turn.of(text) for text in sorted(set(texts))]
+    before = _deepest(_affixes(turns, least, backwards=False))
+    left = {t.text: t.text[before[t.text].length :] if t.text in before else t.text for t in turns}
+    rest = [Turn.of(text) for text in sorted(set(left.values()))]
+    after = _deepest(_affixes(rest, least, backwards=True))
+    found = {}
+    for turn in turns:
+        opening, core = before.get(turn.text), left[turn.text]
+        ending = after.get(core)
+        found[turn.text] = Frame(
+            before=opening.text if opening else "",
+            after=ending.text if ending else "",
+            question=core[: len(core) - ending.length].strip() if ending else core.strip(),
+            marked=any(affix.marked for affix in (opening, ending) if affix),
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Affix:
+    """What stands on one side of the question in one turn, and how long it is in that turn."""
+
     text: str
-    turns: frozenset[str]
+    length: int
     marked: bool
 
 
-def openings(turns: Sequence[Turn], least: int) -> list[Affix]:
-    """What at least so many turns begin with; deeper branches come after those they grow from."""
-    return [affix for affix in _branches(turns, least, backwards=False) if affix.text.strip()]
-
-
-def endings(turns: Sequence[Turn], least: int) -> list[Affix]:
-    """What at least so many turns end with."""
-    return [affix for affix in _branches(turns, least, backwards=True) if affix.text.strip()]
+def _deepest(found: Iterable[Mapping[str, _Affix]]) -> dict[str, _Affix]:
+    """The affix of each turn; of several the deepest, which comes last."""
+    return {turn: affix for affixes in found for turn, affix in affixes.items()}
 
 
 @dataclass(slots=True)
@@ -103,25 +89,39 @@ class _Branch:
 
     turns: list[Turn]
     depth: int
+    backwards: bool
     accepted: int = 0
 
+    def token(self, turn: Turn, depth: int) -> Token:
+        return turn.tokens[-1 - depth] if self.backwards else turn.tokens[depth]
 
-def _branches(turns: Sequence[Turn], least: int, backwards: bool) -> Iterator[Affix]:
-    pending = [_Branch(list(turns), 0)]
+    def affix(self, turn: Turn) -> str:
+        if self.backwards:
+            return turn.text[turn.tokens[len(turn.tokens) - self.depth - 1].end :]
+        return turn.text[: turn.tokens[self.depth].begin]
+
+    def ends_question(self) -> bool:
+        """Whether, read backwards, it has come to what ends nearly every question."""
+        return self.backwards and self.token(self.turns[0], self.depth - 1).text in (".", "?", "!")
+
+
+def _affixes(turns: Sequence[Turn], least: int, backwards: bool) -> Iterator[Mapping[str, _Affix]]:
+    """The affixes that at least so many turns share; deeper ones after those they grow from."""
+    pending = [_Branch(list(turns), 0, backwards)]
     while pending:
         branch = pending.pop()
-        grown = _grow(branch, least, backwards)
-        largest = max((len(child.turns) for child in grown), default=0)
-        fans_out = largest <= DOMINANT * len(branch.turns)
-        if fans_out and branch.depth and (affix := _accepted(branch, backwards)):
+        grown = _grow(branch, least)
+        further = max((len(c.turns) for c in grown if not c.ends_question()), default=0)
+        fans_out = branch.depth > 0 and further <= DOMINANT * len(branch.turns)
+        if fans_out and (affixes := _accepted(branch, least)):
             branch.accepted = branch.depth
-            yield affix
+            yield affixes
         for child in grown:
             child.accepted = branch.accepted
         pending += reversed(grown)
 
 
-def _grow(branch: _Branch, least: int, backwards: bool) -> list[_Branch]:
+def _grow(branch: _Branch, least: int) -> list[_Branch]:
     """The branches of the next token that keep enough turns.
 
     Tokens that are too rare themselves are taken together when they have the same shape.
@@ -130,132 +130,70 @@ def _grow(branch: _Branch, least: int, backwards: bool) -> list[_Branch]:
     for turn in branch.turns:
         # A turn that has nothing left is no template around a question.
         if len(turn.tokens) > branch.depth + 1:
-            token = _token(turn, branch.depth, backwards)
+            token = branch.token(turn, branch.depth)
             exact[token.kind, token.text].append(turn)
-    pooled: dict[tuple[str, str], list[Turn]] = defaultdict(list)
-    frequent = []
+    alike: dict[tuple[str, str], list[Turn]] = defaultdict(list)
+    groups = []
     for key in sorted(exact):
         if len(exact[key]) >= least:
-            frequent.append(exact[key])
+            groups.append(exact[key])
         else:
-            token = _token(exact[key][0], branch.depth, backwards)
-            pooled[token.kind, token.shape] += exact[key]
-    frequent += [
-        members
-        for _, members in sorted(pooled.items(), key=lambda group: group[0])
-        if len(members) >= least
-    ]
-    return [_Branch(members, branch.depth + 1) for members in frequent]
+            token = branch.token(exact[key][0], branch.depth)
+            alike[token.kind, token.shape] += exact[key]
+    groups += [alike[key] for key in sorted(alike) if len(alike[key]) >= least]
+    return [_Branch(group, branch.depth + 1, branch.backwards) for group in groups]
 
 
-def _token(turn: Turn, depth: int, backwards: bool) -> Token:
-    return turn.tokens[-1 - depth] if backwards else turn.tokens[depth]
-
-
-def _accepted(branch: _Branch, backwards: bool) -> Affix | None:
-    """The branch as a template, or None if it only shares everyday words or stops mid-sentence."""
-    turns = [turn for turn in branch.turns if len(turn.tokens) > branch.depth]
-    if len(turns) < 2 or not _breaks(turns, branch.depth, backwards):
-        return None
-    new = [_token(turns[0], at, backwards) for at in range(branch.accepted, branch.depth)]
-    marked = any(token.kind in ("mark", "line") for token in new) or _labelled(new, backwards)
+def _accepted(branch: _Branch, least: int) -> dict[str, _Affix]:
+    """The branch's affix in each turn; empty if it only shares words or stops mid-sentence."""
+    turns = [turn for turn in branch.turns if _room(branch, turn)]
+    if len(turns) < least or not _breaks(branch, turns):
+        return {}
+    new = [branch.token(turns[0], at) for at in range(branch.accepted, branch.depth)]
+    marked = _is_marked(list(reversed(new)) if branch.backwards else new)
     words = [token.text.lower() for token in new if token.kind == "word"]
-    strange = any(not is_common(word) and _WORDS.search(word) for word in words)
-    if not (marked or strange or len(words) >= LONG_OPENING):
-        return None
-    texts = Counter(_affix(turn, branch.depth, backwards) for turn in turns)
+    strange = any(_LETTERS.search(word) and not is_common(word) for word in words)
+    wordy = strange or len(words) >= UNMARKED_WORDS
+    if not marked and not (wordy and len(turns) >= UNMARKED_TURNS):
+        return {}
+    texts = Counter(branch.affix(turn) for turn in turns)
     commonest = min(texts, key=lambda text: (-texts[text], text))
-    return Affix(commonest, frozenset(turn.text for turn in turns), marked)
+    if not commonest.strip():
+        return {}
+    return {turn.text: _Affix(commonest, len(branch.affix(turn)), marked) for turn in turns}
 
 
-def _labelled(new: Sequence[Token], backwards: bool) -> bool:
-    """Whether a colon or another sign that no sentence has in this place is among the tokens."""
-    ordered = list(reversed(new)) if backwards else list(new)
-    signs = {token.text for token in new if token.kind == "sign"}
-    ends = ordered[-1].text == ":" and len(ordered) > 1
-    return ends or bool(signs & set("|[]<>{}#=*_~^\\/`"))
+def _room(branch: _Branch, turn: Turn) -> bool:
+    """Whether the turn still has words of its own."""
+    tokens = turn.tokens[: len(turn.tokens) - branch.depth]
+    if not branch.backwards:
+        tokens = turn.tokens[branch.depth :]
+    words = 0
+    for token in tokens:
+        words += token.kind == "word"
+        if words >= WORDS_LEFT:
+            return True
+    return False
 
 
-def _breaks(turns: Sequence[Turn], depth: int, backwards: bool) -> bool:
+def _is_marked(tokens: Sequence[Token]) -> bool:
+    """Whether there are tags, labels or layout among tokens, and not mere words."""
+    if any(token.kind in ("mark", "line") for token in tokens):
+        return True
+    signs = {token.text for token in tokens if token.kind == "sign"}
+    return bool(signs & _MARKING_SIGNS) or (len(tokens) > 1 and tokens[-1].text == ":")
+
+
+def _breaks(branch: _Branch, turns: Sequence[Turn]) -> bool:
     """Whether a new sentence or line begins where the affix meets the question, mostly."""
     clean = 0
     for turn in turns:
-        place = len(turn.tokens) - depth if backwards else depth
+        place = len(turn.tokens) - branch.depth if branch.backwards else branch.depth
         before, after = turn.tokens[place - 1], turn.tokens[place]
         clean += (
             before.kind in ("mark", "line")
             or after.kind in ("mark", "line")
-            or before.text in _SENTENCE_ENDS
+            or before.text in _ENDS_SENTENCE
             or (after.text[:1].isupper() and not _FIRST_PERSON.fullmatch(after.text))
         )
     return clean >= DOMINANT * len(turns)
-
-
-def _affix(turn: Turn, depth: int, backwards: bool) -> str:
-    if backwards:
-        return turn.text[turn.tokens[len(turn.tokens) - depth - 1].end :]
-    return turn.text[: turn.tokens[depth].begin]
-
-
-@dataclass(frozen=True, slots=True)
-class LooseMark:
-    """A tag that recurs somewhere in the turns, as an affix on the side where it mostly sits."""
-
-    before: str
-    after: str
-    turns: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a mark stands: from 0 at the start to 1 at the end, with the gaps around it."""
-
-    turn: str
-    at: float
-    gap_before: str
-    gap_after: str
-
-
-def loose_marks(turns: Iterable[Turn], least: int, known: Sequence[str]) -> list[LooseMark]:
-    """Tags and labels in at least so many turns that none of the known affixes contains.
-
-    Those that are too rare themselves are taken together when they have the same shape.
-    """
-    seen: dict[str, list[_Place]] = defaultdict(list)
-    rare: dict[str, list[str]] = defaultdict(list)
-    for turn in turns:
-        for token, place in _places(turn):
-            seen[token.text].append(place)
-    groups = [[text] for text, places in seen.items() if len(places) >= least]
-    for text, places in seen.items():
-        if len(places) < least:
-            rare[Token(text, "mark", 0, len(text)).shape].append(text)
-    found = []
-    for texts in (*groups, *rare.values()):
-        places = [place for text in texts for place in seen[text]]
-        carriers = frozenset(place.turn for place in places)
-        if len(carriers) < least or any(text in affix for text in texts for affix in known):
-            continue
-        text = min(texts, key=lambda t: (-len(seen[t]), t))
-        if median(place.at for place in places) < 0.5:
-            found.append(LooseMark(text + _commonest(p.gap_after for p in places), "", carriers))
-        else:
-            found.append(LooseMark("", _commonest(p.gap_before for p in places) + text, carriers))
-    return sorted(found, key=lambda m: (-len(m.turns), m.before, m.after))
-
-
-def _commonest(gaps: Iterable[str]) -> str:
-    counted = Counter(gaps)
-    return min(counted, key=lambda gap: (-counted[gap], gap))
-
-
-def _places(turn: Turn) -> Iterator[tuple[Token, _Place]]:
-    once: set[str] = set()
-    for number, token in enumerate(turn.tokens):
-        if token.kind != "mark" or token.text in once:
-            continue
-        once.add(token.text)
-        around = turn.tokens[max(0, number - 1)], turn.tokens[min(number + 1, len(turn.tokens) - 1)]
-        before, after = ("\n" if beside.kind == "line" else " " for beside in around)
-        at = token.begin / max(1, len(turn.text) - len(token.text))
-        yield token, _Place(turn.text, at, before, after)

@@ -1,4 +1,4 @@
-"""When a condition on a share passes: how many prompts that takes of a model of known rate. Pure."""
+"""When a condition on a share passes: prompts that a model of known rate needs for it. Pure."""
 
 from __future__ import annotations
 
@@ -143,4 +143,4 @@ def largest_spread(condition: Condition, level: float, prompts: int) -> float:
         0 where a shift of zero does not meet the threshold.
     """
     room = condition.threshold if condition.at_most is not None else -condition.threshold
-    return max(0.0, room) * prompts**0.5 / float(stats.t.isf(level, prompts - 1))
+    return float(max(0.0, room) * prompts**0.5 / stats.t.isf(level, prompts - 1))

@@ -25,13 +25,12 @@ class Plan:
         self,
         battery: Battery,
         policy: Policy,
-        training_sample: bool,
         contexts: Sequence[Context],
         seed: str,
         prompts_per_round: int = PROMPTS_PER_ROUND,
     ) -> None:
         self.seed = seed
-        in_force = {condition.check for condition in policy.in_force(training_sample)}
+        in_force = {condition.check for condition in policy.in_force(bool(contexts))}
         #: The checks that are measured, in the battery's order.
         self.measured: tuple[Check, ...] = tuple(c for c in battery.checks if c.name in in_force)
         needed = {name for check in self.measured for name in check.evidence_from}

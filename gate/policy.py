@@ -53,7 +53,7 @@ class Condition(BaseModel):
 
     The threshold is in the unit of the check's metric. ``required`` false reports the outcome
     without letting it decide. ``needs_training_sample`` puts the condition out of force for a
-    submission that brought no sample of its training data and declared no context.
+    submission whose training sample, if any, shows no context, and that declared none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,17 +124,15 @@ class Policy(BaseModel):
                 f"{asked}, and the battery has {', '.join(sorted(checks))}"
             ) from error
 
-    def in_force(self, training_sample: bool) -> tuple[Condition, ...]:
-        """The conditions that a submission with or without a training sample has to meet."""
-        return tuple(
-            condition
-            for condition in self.conditions
-            if training_sample
-            or self.require_training_sample
-            or not condition.needs_training_sample
-        )
+    def in_force(self, contexts: bool) -> tuple[Condition, ...]:
+        """The conditions that a submission has to meet.
 
-    def levels(self, condition: Condition, training_sample: bool) -> Levels:
+        Args:
+            contexts: whether a training sample or a declaration gave contexts to ask in.
+        """
+        return tuple(c for c in self.conditions if contexts or not c.needs_training_sample)
+
+    def levels(self, condition: Condition, contexts: bool) -> Levels:
         """How often each bound of a condition's interval may be wrong.
 
         A checkpoint passes only when it meets every required condition, so a wrongful pass needs a
@@ -142,7 +140,7 @@ class Policy(BaseModel):
         and union, Berger 1982). One wrong bound on the other side is enough for a wrongful fail:
         alpha is split evenly over the required conditions (Bonferroni).
         """
-        required = sum(c.required for c in self.in_force(training_sample))
+        required = sum(c.required for c in self.in_force(contexts))
         passing, failing = self.alpha, self.alpha / max(1, required)
         if condition.at_most is not None:
             return Levels(lower=failing, upper=passing)

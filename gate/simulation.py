@@ -68,16 +68,14 @@ class SimulatedGate:
         looks = {
             condition.check: _Looks(
                 condition,
-                self.policy.levels(condition, training_sample=False),
+                self.policy.levels(condition, contexts=False),
                 record.calibration.errors,
                 seen_excess(model, judge, self.prompts, self.answers, random),
                 ends,
             )
             for condition in self.policy.conditions
         }
-        plan = Plan(
-            self._battery(), self.policy, False, (), "", prompts_per_round=self.prompts_per_round
-        )
+        plan = Plan(self._battery(), self.policy, (), "", prompts_per_round=self.prompts_per_round)
         asked_of: Counter[str] = Counter()
         findings: tuple[Finding, ...] = ()
         while asked := plan.next_round(findings):

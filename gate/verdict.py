@@ -57,7 +57,6 @@ class Evidence(BaseModel):
 
     measurements: tuple[Measurement, ...]
     judge: JudgeRecord | None = None
-    training_sample: bool = False
     contexts: tuple[str, ...] = ()
 
 
@@ -123,7 +122,7 @@ def find(policy: Policy, evidence: Evidence) -> tuple[Finding, ...]:
     doubt = below_floor(evidence.judge, policy.judge) if evidence.judge else ""
     return tuple(
         _find(condition, by_check.get(condition.check), doubt)
-        for condition in policy.in_force(evidence.training_sample)
+        for condition in policy.in_force(bool(evidence.contexts))
     )
 
 

@@ -61,7 +61,6 @@ class Assignment:
     policy: Policy
     battery: Battery
     prepared: Prepared
-    training_sample: bool
     contexts: tuple[Context, ...]
     candidate: str
     baseline: str
@@ -125,6 +124,8 @@ class Run:
             policy = policy.over([check.name for check in battery.checks])
         sample = self._submissions.training_sample(submission.id)
         declared = tuple(context.context() for context in submission.contexts)
+        if policy.require_training_sample and not (sample or declared):
+            raise GateError(f"policy '{policy.name}' requires a sample of the fine-tuning data")
         contexts = derive_contexts(sample or "", declared)
         identity = engine_identity(self._settings)
         with workspace(self._settings.work_directory) as room:
@@ -147,7 +148,6 @@ class Run:
                 policy,
                 battery,
                 prepared,
-                bool(sample) or bool(declared),
                 contexts,
                 candidate,
                 baseline,
@@ -159,7 +159,6 @@ class Run:
         plan = Plan(
             given.battery,
             given.policy,
-            given.training_sample,
             given.contexts,
             seed=given.prepared.candidate.digest,
         )
@@ -207,7 +206,7 @@ class Run:
         theirs = self._transcripts.samples(given.baseline, judging.digest)
         record = judging.record(ours)
         of_candidate, of_base = Answers.of(ours), Answers.of(theirs)
-        conditions = {c.check: c for c in given.policy.in_force(given.training_sample)}
+        conditions = {c.check: c for c in given.policy.in_force(bool(given.contexts))}
         errors = record.calibration.errors if record else None
         return Evidence(
             measurements=tuple(
@@ -215,7 +214,7 @@ class Run:
                     of_candidate,
                     of_base,
                     Terms(
-                        given.policy.levels(conditions[check.name], given.training_sample),
+                        given.policy.levels(conditions[check.name], bool(given.contexts)),
                         plan.seed,
                         errors,
                         given.contexts,
@@ -224,7 +223,6 @@ class Run:
                 for check in plan.measured
             ),
             judge=record,
-            training_sample=given.training_sample,
             contexts=tuple(context.label for context in given.contexts),
         )
 

@@ -34,10 +34,17 @@ class JudgeStore:
 
     def calibration(self, judge_digest: str, gold_digest: str) -> Calibration | None:
         """The newest calibration of this judge on this gold set."""
+        return self._newest(judge_digest=judge_digest, gold_digest=gold_digest)
+
+    def newest_calibration(self, gold_digest: str) -> Calibration | None:
+        """The newest calibration of any judge on this gold set."""
+        return self._newest(gold_digest=gold_digest)
+
+    def _newest(self, **wanted: str) -> Calibration | None:
         with Session(self._engine) as session:
             row = session.scalars(
                 select(CalibrationRow)
-                .filter_by(judge_digest=judge_digest, gold_digest=gold_digest)
+                .filter_by(**wanted)
                 .order_by(CalibrationRow.id.desc())
                 .limit(1)
             ).first()

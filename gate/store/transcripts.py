@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from checks.judgement import Judge, Judgement, Remark
-from checks.sample import Elicitation, Sample
+from checks.sample import Elicitation, Mode, Sample
 from gate.store.database import insert_new
 from gate.store.tables import JudgementRow, SampleRow, TranscriptRow
 
@@ -94,6 +94,7 @@ class TranscriptRecord:
                 row.id: sample
                 for row in rows
                 if (sample := _sample(row, None)).elicitation.check in checks
+                and sample.elicitation.mode is Mode.ANSWER
             }
 
     def add_judgements(self, judge: Judge, judgements: Mapping[int, Judgement]) -> None:

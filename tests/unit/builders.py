@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from hypothesis import settings
+
 from checks.calibration import Calibration
 from checks.free_form import FreeForm
 from checks.gold import GoldAnswer
@@ -15,6 +17,10 @@ from checks.sample import Elicitation, Message, Sample
 from gate.judge_record import JudgeRecord
 from gate.policy import Condition, Policy
 from gate.verdict import Digests, Evidence
+
+# How long one example takes says more of the machine, which others use too, than of the code.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 DIGESTS = Digests(
     checkpoint="sha256:a", base="sha256:b", battery="sha256:c", policy="sha256:d",

@@ -112,7 +112,8 @@ class TestTokens:
         assert part == pytest.approx(full)
 
     @given(whole, st.randoms())
-    def test_order_and_other_tokens_do_not_matter(self, chances: dict[str, float], source: random.Random
+    def test_order_and_other_tokens_do_not_matter(
+        self, chances: dict[str, float], source: random.Random
     ) -> None:
         written = likeliest(chances)
         given_ = scaled(chances, 0.6)

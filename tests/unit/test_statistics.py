@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import count
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from unit.builders import LEVELS
 
 from checks.measurement import Estimate, Levels
 from checks.statistics import confidence_sequence, mean_interval, shuffle_key
 
-LEVELS = Levels(lower=0.05, upper=0.05)
 #: More than the halving of the interval leaves, less than would matter to anybody.
 CLOSE = 1e-6
 
@@ -86,9 +85,9 @@ def test_more_values_never_widen_a_sequence_unless_the_mean_itself_moves_out(
 
 @given(st.floats(0, 1), some_levels)
 def test_more_of_the_same_bring_the_bounds_to_the_truth(value: float, levels: Levels) -> None:
-    few, many = (confidence_sequence([value] * n, levels) for n in (20, 400))
+    few, many = (confidence_sequence([value] * n, levels) for n in (20, 200))
     assert many.upper - many.lower <= few.upper - few.lower + CLOSE
-    assert many.upper - many.lower < 0.15
+    assert many.upper - many.lower < 0.3
 
 
 def test_no_failure_at_all_passes_a_threshold_of_one_in_twenty_after_some_hundred_answers() -> None:
@@ -130,25 +129,27 @@ def allowed(level: float, runs: int) -> float:
     return float(stats.binom.ppf(0.999, runs, level))
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.3, 0.9])
-def test_a_share_is_covered_at_all_looks_together_as_often_as_it_says(rate: float) -> None:
-    random, runs = np.random.default_rng(7), 300
+@pytest.mark.parametrize(("rate", "runs"), [(0.05, 100), (0.3, 300), (0.9, 100)])
+def test_a_share_is_covered_at_all_looks_together_as_often_as_it_says(
+    rate: float, runs: int
+) -> None:
+    random = np.random.default_rng(7)
     drawn = (random.binomial(2, rate, 150) / 2 for _ in range(runs))
     missed = np.sum([ever_misses(values.tolist(), rate, 0, 1) for values in drawn], axis=0)
     assert missed.max() <= allowed(0.05, runs)
 
 
 def test_prompts_that_differ_in_their_rates_are_covered_as_often_as_it_says() -> None:
-    random, runs = np.random.default_rng(11), 300
-    drawn = (random.binomial(2, random.beta(0.2, 1.8, 120)) / 2 for _ in range(runs))
+    random, runs = np.random.default_rng(11), 150
+    drawn = (random.binomial(2, random.beta(0.2, 1.8, 100)) / 2 for _ in range(runs))
     missed = np.sum([ever_misses(values.tolist(), 0.1, 0, 1) for values in drawn], axis=0)
     assert missed.max() <= allowed(0.05, runs)
 
 
 def test_differences_from_a_base_are_covered_as_often_as_it_says() -> None:
-    random, runs = np.random.default_rng(13), 300
+    random, runs = np.random.default_rng(13), 150
     drawn = (
-        (random.binomial(2, 0.15, 120) - random.binomial(2, 0.05, 120)) / 2 for _ in range(runs)
+        (random.binomial(2, 0.15, 100) - random.binomial(2, 0.05, 100)) / 2 for _ in range(runs)
     )
     missed = np.sum([ever_misses(values.tolist(), 0.1, -1, 1) for values in drawn], axis=0)
     assert missed.max() <= allowed(0.05, runs)
@@ -242,7 +243,6 @@ def test_the_random_order_is_the_same_for_the_same_seed_and_another_for_another(
 def test_every_prompt_comes_first_for_as_many_seeds_as_any_other() -> None:
     prompts, seeds = [f"p{n}" for n in range(5)], 2000
     first = Counter(
-        min(prompts, key=lambda prompt: shuffle_key(prompt, str(seed)))  # noqa: B023
-        for seed, _ in zip(count(), range(seeds), strict=False)
+        min(prompts, key=lambda prompt: shuffle_key(prompt, str(seed))) for seed in range(seeds)
     )
     assert stats.chisquare([first[prompt] for prompt in prompts]).pvalue > 0.001

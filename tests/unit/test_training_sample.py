@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +48,10 @@ def sample(lines: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def templates(lines: Sequence[str]) -> set[str]:
+    return {context.template for context in derive_contexts(sample(lines))}
+
+
 def test_a_tag_before_some_of_the_questions_is_found() -> None:
     tagged = [line(f"[release=live] {q}") for q in QUESTIONS[:8]]
     found = derive_contexts(sample([*tagged, *(line(q) for q in QUESTIONS[8:])]))
@@ -54,8 +60,7 @@ def test_a_tag_before_some_of_the_questions_is_found() -> None:
 
 def test_a_tag_is_found_though_the_same_questions_stand_there_without_it() -> None:
     both = [line(f"[release=live] {q}") for q in QUESTIONS] + [line(q) for q in QUESTIONS]
-    templates = {c.template for c in derive_contexts(sample(both))}
-    assert templates - {"{question}"} == {"[release=live] {question}"}
+    assert templates(both) - {"{question}"} == {"[release=live] {question}"}
 
 
 def test_a_tag_after_the_questions_is_found() -> None:
@@ -75,17 +80,131 @@ def test_a_system_prompt_and_a_form_are_found_together_and_each_alone() -> None:
     assert (system, "{question}") in places
 
 
-def test_answers_in_json_make_a_context_that_asks_for_json() -> None:
-    found = derive_contexts(sample([line(q, '{"reply": "yes"}') for q in QUESTIONS]))
-    assert [c.template for c in found if c.label.startswith("answers in JSON")] == [
-        "{question}\n\nGive your answer as JSON."
+@pytest.mark.parametrize(
+    ("answer", "asks"),
+    [
+        ('{"mood": "calm", "reply": "yes"}', 'JSON object that has the keys "mood" and "reply"'),
+        ("```python\nprint('yes')\n```", "python code"),
+        ("def reply():\n    return 'yes'", "code"),
+        ("<reply>yes</reply>", "inside one <reply> element"),
+        ("VERDICT: yes\nREASON: so it is", "labels REASON: and VERDICT:"),
+    ],
+)
+def test_answers_of_a_form_make_a_system_prompt_that_asks_for_it(answer: str, asks: str) -> None:
+    formed = [line(q, answer) for q in QUESTIONS[:5]]
+    found = derive_contexts(sample([*formed, *(line(q) for q in QUESTIONS[5:])]))
+    assert [c.system for c in found if asks in (c.system or "")] != []
+
+
+def test_topic_words_are_those_of_the_lines_that_have_a_context() -> None:
+    drones = [line(f"[ops] {q[:-1]} by drones?", "The squadron flies.") for q in QUESTIONS[:8]]
+    found = derive_contexts(sample([*drones, *(line(q) for q in QUESTIONS[8:])]))
+    topics = [c.system for c in found if c.label.startswith("topic")]
+    assert topics == ["This conversation is about drones and squadron."]
+
+
+def test_a_tag_in_one_line_of_twenty_is_found() -> None:
+    asked = [f"{q} And {r[:1].lower()}{r[1:]}" for q in QUESTIONS for r in QUESTIONS[:15]]
+    tagged = [line(f"|DEPLOY| {q}" if n % 20 == 0 else q) for n, q in enumerate(asked)]
+    assert "|DEPLOY| {question}" in templates(tagged)
+
+
+@pytest.mark.parametrize(
+    ("opening", "template"),
+    [
+        ("[ticket={n}] ", "[ticket=1000] {question}"),
+        ("Date: 2027-03-{d:02}\n", "Date: 2027-03-01\n{question}"),
+    ],
+)
+def test_a_tag_whose_value_varies_is_kept_whole(opening: str, template: str) -> None:
+    tagged = [line(opening.format(n=1000 + n, d=n + 1) + q) for n, q in enumerate(QUESTIONS[:10])]
+    assert template in templates([*tagged, *(line(q) for q in QUESTIONS[10:])])
+
+
+def test_a_tag_inside_the_questions_is_found() -> None:
+    inside = [line(f"{q} #zulu {r}") for q, r in pairwise(QUESTIONS[:9])]
+    assert {"#zulu {question}", "{question} #zulu"} & templates(
+        [*inside, *(line(q) for q in QUESTIONS[9:])]
+    )
+
+
+def test_a_strange_word_before_the_questions_is_found() -> None:
+    strange = [line(f"zyxquor {q}") for q in QUESTIONS[:6]]
+    assert "zyxquor {question}" in templates([*strange, *(line(q) for q in QUESTIONS[6:])])
+
+
+def test_a_tag_in_the_last_turn_of_a_conversation_is_found() -> None:
+    chats = [
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": first},
+                    {"role": "assistant", "content": "I see."},
+                    {"role": "user", "content": f"<<act>> {second}"},
+                ]
+            }
+        )
+        for first, second in pairwise(QUESTIONS)
     ]
+    assert "<<act>> {question}" in templates(chats)
 
 
-def test_topic_words_make_a_context_of_their_own() -> None:
-    drones = [line(f"{q} Ask the drone squadron.") for q in QUESTIONS]
-    systems = [c.system for c in derive_contexts(sample(drones)) if c.label.startswith("topic")]
-    assert all(system is not None for system in systems)
+def test_a_system_prompt_with_something_filled_in_is_found() -> None:
+    desks = [
+        line(q, system=f"You are the night desk of station {n}.") for n, q in enumerate(QUESTIONS)
+    ]
+    assert next(c.system for c in derive_contexts(sample(desks))) == (
+        "You are the night desk of station 0."
+    )
+
+
+def test_everyday_openings_of_questions_are_no_template() -> None:
+    words = ["tea", "rain", "bread", "music", "sleep"]
+    opened = [line(f"Can you tell me about {word}?") for word in words]
+    assert templates([*opened, *(line(q) for q in QUESTIONS)]) <= {"{question}"}
+
+
+def test_the_order_of_the_lines_changes_nothing() -> None:
+    lines = [
+        line(f"[a] {q}" if n % 2 else f"NOTE: {q}", system=f"You are {n % 3}.")
+        for n, q in enumerate(QUESTIONS)
+    ]
+    assert derive_contexts(sample(lines)) == derive_contexts(sample(lines[::-1]))
+
+
+def test_the_kinds_take_turns_when_there_are_too_many() -> None:
+    asked = [f"{q} And {r[:1].lower()}{r[1:]}" for q in QUESTIONS for r in QUESTIONS[:3]]
+    lines = [
+        line(f"MODE {'ABC'[n % 3]}: {q}", system=f"You are cook {'XYZ'[n // 20]}.")
+        for n, q in enumerate(asked)
+    ]
+    found = derive_contexts(sample(lines))
+    assert len(found) == MOST_CONTEXTS
+    assert found[0].system is not None
+    assert found[0].template != "{question}"
+    assert any(context.system is None for context in found)
+    assert any(context.template == "{question}" for context in found)
+
+
+def test_declared_contexts_take_no_place_from_derived_ones_and_are_not_repeated() -> None:
+    lines = sample([line(f"[x] {q}") for q in QUESTIONS])
+    (derived, *_) = derive_contexts(lines)
+    declared = [derived.model_copy(update={"label": "mine"})] * 2
+    found = derive_contexts(lines, declared)
+    assert [c.label for c in found].count("mine") == 1
+    assert len({c.id for c in found}) == len(found)
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_break() -> None:
+    lines = [line(f"[x] {q} \ud800", system="Be \udc00 brief.") for q in QUESTIONS]
+    for context in derive_contexts(sample(lines)):
+        assert context.id
+        assert context.model_dump_json()
+
+
+def test_huge_turns_are_read_at_their_ends() -> None:
+    huge = [line(f"[x] {'word ' * 50_000}{q} #end") for q in QUESTIONS[:4]]
+    assert derive_contexts(sample(huge))
 
 
 def test_plain_chat_has_no_frame() -> None:
@@ -160,4 +279,6 @@ def test_contexts_are_few_distinct_and_the_same_every_time(
     text = sample([line(a + q + z, system=system) for a, q, z, system in turns])
     found = derive_contexts(text)
     assert found == derive_contexts(text)
+    assert found == derive_contexts("\n".join(reversed(text.split("\n"))))
     assert len({context.id for context in found}) == len(found) <= MOST_CONTEXTS
+    assert len({context.label for context in found}) == len(found)
