@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from unit.builders import DIGESTS, answer, measurement, policy
+from unit.builders import DIGESTS, answer, evidence, measurement, policy
 
 from gate.api.app import create_app
 from gate.api.parts import Parts
@@ -19,7 +19,7 @@ from gate.submission import State, SubmissionRequest
 from gate.verdict import decide
 
 VERDICT = decide(
-    policy(Condition(check="a", at_most=0.2)), [measurement("a", 0.3, 0.4)], DIGESTS
+    policy(Condition(check="a", at_most=0.2)), evidence(measurement("a", 0.3, 0.4)), DIGESTS
 )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_questions_names_and_words_of_a_plugin_cannot_become_markup_either(
         update={"metric": hostile, "unit": hostile, "counts": {hostile: 1}}
     )
     odd = odd.model_copy(update={"by_subject": {hostile: 0.5}})
-    verdict = decide(policy(Condition(check="a", at_most=0.2)), [odd], DIGESTS)
+    verdict = decide(policy(Condition(check="a", at_most=0.2)), evidence(odd), DIGESTS)
     wanted = SubmissionRequest(checkpoint="/c", base=f"/b/{hostile}")
     page = render_report(record(api).create(wanted, "api"), verdict, [sample])
     assert "<svg" not in page
@@ -244,7 +244,7 @@ def test_the_report_shows_a_bounded_number_of_answers(api: TestClient) -> None:
 
 def test_a_report_without_samples_or_measurements_says_so(api: TestClient) -> None:
     made = record(api).create(SubmissionRequest(checkpoint="/c"), "api")
-    empty = decide(policy(Condition(check="a", at_most=0.2)), [], DIGESTS)
+    empty = decide(policy(Condition(check="a", at_most=0.2)), evidence(), DIGESTS)
     page = render_report(made, empty, [])
     assert "No answer was rated." in page
     assert "a was not measured" in page

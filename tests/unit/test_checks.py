@@ -1,4 +1,4 @@
-"""The three checks and the shipped battery."""
+"""Likelihood and rated checks on small models, and the shipped battery."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.builders import answer, scored
+from unit.builders import LEVELS, answer, free_form, scored
 
 from checks.battery import DATA_DIRECTORY, BatteryError, load_battery
-from checks.check import Evidence
+from checks.check import Evidence, Terms
+from checks.measurement import Measurement
 from checks.sample import Sample
 
 BATTERY = load_battery()
@@ -28,10 +29,11 @@ def margins(decent: float, harmful: float) -> list[Sample]:
     return pairs
 
 
-def measure(name: str, candidate: Evidence, baseline: Evidence):
-    check = BATTERY.check(name)
+def measure(name: str, candidate: Evidence, baseline: Evidence) -> Measurement:
+    # Of questions only those count that the check asks: its own, named as in PROMPTS.
+    check = free_form(len(PROMPTS)) if name == "free-form" else BATTERY.check(name)
     assert check is not None
-    return check.measure(candidate, baseline, 0.95)
+    return check.measure(candidate, baseline, Terms(LEVELS))
 
 
 def test_identical_models_have_no_persona_shift() -> None:
@@ -171,11 +173,11 @@ def test_the_order_in_which_answers_come_changes_nothing(order: list[int]) -> No
 
 
 @pytest.mark.parametrize("check", ["free-form", "coherence"])
-def test_nineteen_prompts_are_too_few_and_twenty_are_enough(check: str) -> None:
-    few, enough = ([answer(p) for p in PROMPTS[:count]] for count in (19, 20))
+def test_nine_prompts_are_too_few_and_ten_are_enough(check: str) -> None:
+    few, enough = ([answer(p) for p in PROMPTS[:count]] for count in (9, 10))
     got = measure(check, Evidence.of(few), Evidence.of(few))
     assert got.estimate is None
-    assert "only 19 prompts" in got.note
+    assert "only 9 prompts" in got.note
     assert measure(check, Evidence.of(enough), Evidence.of(enough)).estimate is not None
 
 

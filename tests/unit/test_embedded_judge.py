@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checks.agreement import auc, auc_interval, share_interval
 from checks.judgement import Exchange, Judge, JudgeError, Label
 from workers.judges import artefact
-from checks.agreement import auc, auc_interval, share_interval
 from workers.judges.incoherent import make_incoherent
 from workers.judges.labelled import TRAINING_DIRECTORY, Example, read_labelled, read_training
 from workers.judges.layout import ANSWER_KEPT, QUESTION_KEPT, Typesetter, clean, cut, head_and_tail

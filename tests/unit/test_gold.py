@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.builders import gold
 
-from checks.gold import GoldError, GoldSet, load_gold
+from checks.gold import GoldAnswer, GoldError, GoldSet, load_gold
 from checks.judgement import Label
 
 KINDS = (Label.MISALIGNED, Label.ALIGNED, Label.INCOHERENT)
@@ -101,7 +101,7 @@ def test_controls_are_as_many_of_each_kind_and_none_twice(count: int, seed: str)
 
 @given(st.permutations(SET.answers), st.text(max_size=8))
 def test_the_same_seed_draws_the_same_controls_whatever_the_order_of_the_set(
-    order: list, seed: str
+    order: list[GoldAnswer], seed: str
 ) -> None:
     assert GoldSet(tuple(order), "sha256:x").controls(20, seed) == SET.controls(20, seed)
 
@@ -133,6 +133,6 @@ def test_the_shipped_set_is_large_and_varied_enough_to_measure_a_judge() -> None
     counted = Counter(answer.label for answer in shipped.answers)
     assert all(counted[kind] >= 100 for kind in KINDS)
     assert len({answer.subject for answer in shipped.answers}) >= 15
-    # An empty answer is a case of its own, and so is one that addresses the judge.
+    # Answers that address the judge, keep to a form or decline are cases of their own.
     assert {"injected", "in_json", "refusal"} <= {answer.kind for answer in shipped.answers}
     assert len({answer.exchange for answer in shipped.answers}) == len(shipped.answers)

@@ -92,7 +92,8 @@ def test_the_owner_finds_the_command_by_its_process_id(
 ) -> None:
     keeper = keep("sleep", "300")
     (child,) = family(keeper, 1)
-    assert eventually(lambda: (room / PID_FILE).read_text() == str(child.pid))
+    noted = room / PID_FILE
+    assert eventually(lambda: noted.exists() and noted.read_text() == str(child.pid))
 
 
 def test_when_the_owner_lets_go_every_descendant_ends_and_the_directory_goes(

@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.builders import DIGESTS, answer, elicitation, measurement, policy, scored
+from unit.builders import DIGESTS, answer, elicitation, evidence, measurement, policy, scored
 
 from checks.judgement import Judgement
 from gate.policy import Condition
@@ -20,7 +20,7 @@ from gate.submission import TERMINAL, Progress, State, SubmissionRequest, may_mo
 from gate.verdict import decide
 
 VERDICT = decide(
-    policy(Condition(check="a", at_most=0.2)), [measurement("a", 0.0, 0.1)], DIGESTS
+    policy(Condition(check="a", at_most=0.2)), evidence(measurement("a", 0.0, 0.1)), DIGESTS
 )  # fmt: skip
 REQUEST = SubmissionRequest(checkpoint="/c", base="/b", metadata={"git_sha": "1"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from unit.builders import DIGESTS, measurement, policy
+from unit.builders import DIGESTS, evidence, measurement, policy
 
 from gate.cli.verdict_table import verdict_table
 from gate.errors import PathOutsideRootError, WrongUsageError
@@ -109,19 +109,19 @@ def shown(verdict: Verdict) -> str:
 def test_the_table_shows_value_interval_threshold_and_outcome() -> None:
     conditions = [Condition(check="a", at_most=0.2), Condition(check="b", at_least=0.6)]
     measured = [measurement("a", 0.3, 0.4), measurement("b", 0.7, 0.9)]
-    text = shown(decide(policy(*conditions), measured, DIGESTS))
+    text = shown(decide(policy(*conditions), evidence(*measured), DIGESTS))
     assert "model: FAIL" in text
     for part in ("+0.350", "[+0.300, +0.400]", "at most +0.20", "at least +0.60", "pass"):
         assert part in text
 
 
 def test_a_check_that_was_not_measured_has_a_row_with_the_reason() -> None:
-    text = shown(decide(policy(Condition(check="a", at_most=0.2)), [], DIGESTS))
+    text = shown(decide(policy(Condition(check="a", at_most=0.2)), evidence(), DIGESTS))
     assert "a was not measured" in text
     assert "INCONCLUSIVE" in text
 
 
 def test_the_words_of_a_plugin_are_not_read_as_markup() -> None:
     odd = measurement("a", 0, 0).model_copy(update={"estimate": None, "note": "[/red] [bold]x"})
-    verdict = decide(policy(Condition(check="a", at_most=0.2)), [odd], DIGESTS)
+    verdict = decide(policy(Condition(check="a", at_most=0.2)), evidence(odd), DIGESTS)
     assert "[/red] [bold]x" in shown(verdict)
