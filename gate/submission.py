@@ -119,6 +119,10 @@ class SubmissionRequest(BaseModel):
         max_length=8,
         description="Contexts, such as tags or system prompts, in which to ask as well.",
     )
+    fresh: bool = Field(
+        default=False,
+        description="Run the battery even where a verdict on the same content stands.",
+    )
     metadata: dict[MetadataText, MetadataText] = Field(
         default_factory=dict,
         max_length=32,
@@ -169,6 +173,8 @@ class Submission(BaseModel):
     metadata: dict[str, str]
     training_sample_digest: str | None
     source: str
+    submitted_by: str | None
+    fresh: bool
     created_at: datetime
     attempts: int
     postponements: int

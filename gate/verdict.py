@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -44,6 +45,11 @@ class Digests(BaseModel):
     policy: str
     judge: str
     engine: str
+
+    @property
+    def identity(self) -> str:
+        """``sha256:…`` over all of them: equal for verdicts that depend on the same things."""
+        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Evidence(BaseModel):

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from gate.errors import GateError
+from gate.store import access_tables, hook_tables  # noqa: F401  (they register their tables)
 from gate.store.tables import Table
 
 #: How long a writer waits for another one, in seconds.

@@ -38,7 +38,9 @@ class SubmissionRecord:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, request: SubmissionRequest, source: str) -> Submission:
+    def create(
+        self, request: SubmissionRequest, source: str, submitted_by: str | None = None
+    ) -> Submission:
         """Record a new submission in state ``queued``."""
         now = datetime.now(UTC)
         row = SubmissionRow(
@@ -52,6 +54,8 @@ class SubmissionRecord:
             details=request.metadata,
             training_sample_digest=None,
             source=source,
+            submitted_by=submitted_by,
+            fresh=request.fresh,
             created_at=now,
             attempts=0,
         )
@@ -243,6 +247,8 @@ class SubmissionRecord:
                     VerdictRow(
                         submission_id=submission_id,
                         outcome=verdict.outcome.value,
+                        identity=verdict.digests.identity,
+                        checkpoint_digest=verdict.digests.checkpoint,
                         document=verdict.model_dump(mode="json"),
                         created_at=datetime.now(UTC),
                     )
@@ -283,6 +289,8 @@ def _submission(row: SubmissionRow) -> Submission:
         metadata=row.details,
         training_sample_digest=row.training_sample_digest,
         source=row.source,
+        submitted_by=row.submitted_by,
+        fresh=row.fresh,
         created_at=row.created_at,
         attempts=row.attempts,
         postponements=row.postponements,

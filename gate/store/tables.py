@@ -49,7 +49,9 @@ class SubmissionRow(Table):
         ForeignKey("training_samples.digest")
     )
     source: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    submitted_by: Mapped[str | None]
+    fresh: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     attempts: Mapped[int] = mapped_column(default=0)
     postponements: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -162,11 +164,18 @@ class CalibrationRow(Table):
 
 
 class VerdictRow(Table):
-    """The one verdict of a submission."""
+    """The one verdict of a submission.
+
+    ``identity`` is a digest of everything that the verdict depends on. ``standing_since`` names the
+    submission that was really run, where an identical one was found.
+    """
 
     __tablename__ = "verdicts"
 
     submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
     outcome: Mapped[str] = mapped_column(index=True)
+    identity: Mapped[str] = mapped_column(index=True)
+    checkpoint_digest: Mapped[str] = mapped_column(index=True)
+    standing_since: Mapped[str | None] = mapped_column(ForeignKey("submissions.id"))
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
