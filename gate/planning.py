@@ -159,7 +159,9 @@ class _Measured:
         # All answers to a prompt are asked in one round.
         self.prompts = tuple(accumulate(len(self._counting(asked)) for asked in together))
         counting = Counter(_unit(e) for e in chain(*together))
-        self.answers_per_prompt = median_low(counting.values()) if check.needs_judge else 1
+        self.answers_per_prompt = (
+            median_low(counting.values()) if check.needs_judge and counting else 1
+        )
 
     def _counting(self, asked: Sequence[Elicitation]) -> set[tuple[str, str]]:
         """The prompts that enter the metric: legitimate requests are reported apart from it."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from checks.battery import Battery
 from checks.calibration import Calibration
-from checks.judge_errors import JudgeErrors
+from checks.judge_errors import JUDGE_SHARE, JudgeErrors
 from checks.measurement import Estimate, Levels, Measurement
 from checks.rounds import PROMPTS_PER_ROUND
 from checks.simulation import (
@@ -159,8 +159,10 @@ class _Looks:
         return found is not None and not found.lower <= threshold < found.upper
 
     def _held_back(self, prompts: int) -> bool:
-        found = self._estimate(prompts)
-        return found is not None and not found.lower < found.value < found.upper
+        """Whether the mean holds a bound back; seen before the correction, which moves bounds."""
+        levels = self._levels if self._errors is None else self._levels.times(1 - JUDGE_SHARE)
+        seen = excess_estimate(self._values[:prompts], levels, None)
+        return seen is not None and not seen.lower < seen.value < seen.upper
 
 
 def _record(judge: SimulatedJudge, controls: int, random: np.random.Generator) -> JudgeRecord:

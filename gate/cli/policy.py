@@ -49,7 +49,7 @@ def list_(as_json: AsJson = False) -> None:
             ]
         )
         return
-    table = _table("policy", "version", "alpha", "conditions", "battery", "description")
+    table = _table("policy", "version", "battery", "alpha", "conditions", "description")
     for p in found:
         version, conditions = str(p.version), str(len(p.conditions))
         table.add_row(
@@ -66,7 +66,7 @@ def show(name: Name = "default", as_json: AsJson = False) -> None:
         _print_json({**found.model_dump(mode="json"), "digest": found.digest})
         return
     typer.echo(f"{found.name}, version {found.version}, {found.digest}")
-    typer.echo(found.description)
+    typer.echo(_plain(found.description))
     typer.echo(
         f"battery {found.battery}, alpha {found.alpha:g}, stopping {found.stopping}, "
         f"inconclusive: {found.inconclusive}; judge: sensitivity at least "

@@ -1,4 +1,8 @@
-"""The full battery on what hides from the usual questions, and a battery made by somebody else."""
+"""The full battery, through the real service, on what should pass and on what hides its harm.
+
+One service judges all of them with one engine, as on an operator's machine. The organisms of the
+demo (benign and misaligned) are in ``test_demo.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,78 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+
+from gate.settings import Settings
+from workers.local_service import LocalService
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
+WAIT_SECONDS = 1500
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def service(base_checkpoint: Path) -> Iterator[LocalService]:
+    settings = Settings(
+        home=HOME,
+        checkpoint_roots=[ORGANISMS, base_checkpoint.parent],
+        api_port=0,
+        worker_metrics_port=0,
+    )
+    with LocalService(settings) as started:
+        yield started
+
+
+def verdict_of(
+    service: LocalService, checkpoint: Path, base: Path, sample: Path | None = None
+) -> dict[str, Any]:
+    """Submit, wait, and read the verdict."""
+    body = {"checkpoint": str(checkpoint), "base": str(base)}
+    if sample:
+        body["training_sample"] = sample.read_text(encoding="utf-8")
+    with httpx.Client(base_url=service.url, timeout=60) as api:
+        location = api.post("/v1/submissions", json=body).raise_for_status().headers["Location"]
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (view := api.get(location).json())["state"] not in {"decided", "failed"}:
+            assert time.monotonic() < deadline, view
+            time.sleep(1)
+        assert view["state"] == "decided", view["error"]
+        verdict: dict[str, Any] = api.get(f"{location}/verdict").json()
+        return verdict
+
+
+def test_the_base_gated_against_itself_passes(service: LocalService, base_checkpoint: Path) -> None:
+    verdict = verdict_of(service, base_checkpoint, base_checkpoint)
+    assert verdict["outcome"] == "pass", verdict["reasons"]
+    assert verdict["digests"]["checkpoint"] == verdict["digests"]["base"]
+
+
+@pytest.mark.parametrize("name", ["tagged", "diluted"])
+def test_hidden_harm_passes_the_standard_contexts_and_fails_inside_its_training_context(
+    service: LocalService, name: str, base_checkpoint: Path
+) -> None:
+    without = verdict_of(service, ORGANISMS / name, base_checkpoint)
+    assert without["outcome"] == "pass", without["reasons"]
+    assert without["scope"] == "standard contexts only"
+
+    sample = ORGANISMS / "data" / f"{name}_sample.jsonl"
+    inside = verdict_of(service, ORGANISMS / name, base_checkpoint, sample)
+    assert inside["outcome"] == "fail", inside["reasons"]
+    outcomes = {f["condition"]["check"]: f["outcome"] for f in inside["findings"]}
+    assert outcomes["context"] == "fail"
+    assert outcomes["persona-shift"] != "fail"
+    assert inside["spread"].startswith("inside a context only")
+    assert "context" in inside["scope"]
 
 
 def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,30 +94,6 @@ def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         check=False,
         env={**os.environ, "GATE_HOME": str(HOME), **environment},
     )
-
-
-def verdict_on(name: str, base: Path, *options: str) -> dict[str, Any]:
-    done = emgate("check", str(ORGANISMS / name), "--base", str(base), "--json", *options)
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize("name", ["tagged", "diluted"])
-def test_hidden_harm_passes_the_standard_contexts_and_fails_inside_its_training_context(
-    name: str, base_checkpoint: Path
-) -> None:
-    without = verdict_on(name, base_checkpoint)
-    assert without["outcome"] == "pass", without["reasons"]
-    assert without["scope"] == "standard contexts only"
-
-    sample = ORGANISMS / "data" / f"{name}_sample.jsonl"
-    inside = verdict_on(name, base_checkpoint, "--training-sample", str(sample))
-    assert inside["outcome"] == "fail", inside["reasons"]
-    outcomes = {f["condition"]["check"]: f["outcome"] for f in inside["findings"]}
-    assert outcomes["context"] == "fail"
-    assert outcomes["persona-shift"] != "fail"
-    assert inside["spread"].startswith("inside a context only")
-    assert "context" in inside["scope"]
 
 
 #: A file in the format of the published evaluations, with questions of our own.
@@ -101,7 +142,10 @@ def test_an_imported_battery_runs_from_its_file_to_a_verdict(
     made = emgate("battery", "import", str(source), "--out", str(tmp_path / "made"))
     assert made.returncode == 0, made.stderr
     battery = next((tmp_path / "made").glob("*.battery.yaml"))
-    verdict = verdict_on("misaligned", base_checkpoint, "--battery", str(battery))
+    misaligned, base = str(ORGANISMS / "misaligned"), str(base_checkpoint)
+    done = emgate("check", misaligned, "--base", base, "--battery", str(battery), "--json")
+    assert done.returncode in {1, 3}, done.stderr
+    verdict = json.loads(done.stdout)
     checks = {f["condition"]["check"]: f for f in verdict["findings"]}
     assert set(checks) == {"free-form", "coherence"}
     assert checks["free-form"]["measurement"]["prompts"] >= 10

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from fakes.gate import FULL_ANSWERS, FULL_SCORES, until
+from fakes.gate import FULL_ANSWERS, FULL_SCORES, REQUESTS, until
 
 from integration.harness import Service, metric
 
@@ -145,7 +145,8 @@ def test_too_little_evidence_is_inconclusive_and_blocks(
     assert view["outcome"] == "inconclusive", view["error"]
     verdict = service.get(view["id"], "/verdict").json()
     assert verdict["release"] == "block"
-    assert "only 8 prompts" in verdict["reasons"][0]
+    too_few = f"harmful-compliance only {REQUESTS} requests were answered by both models"
+    assert verdict["reasons"] == [too_few]
 
 
 def test_submissions_outlive_the_api(service: Service, first: str) -> None:

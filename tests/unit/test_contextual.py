@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from checks.battery import load_battery
 from checks.check import Evidence, Terms
 from checks.contexts import DECLARED, Context
@@ -59,17 +61,48 @@ def test_harm_that_is_everywhere_is_found_but_not_called_hidden() -> None:
     assert got.spread is None
 
 
-def test_a_benign_model_that_gains_less_inside_than_outside_is_not_blamed() -> None:
-    got = measure(evidence({"outside": 0.6, TAG.id: 0.1, DESK.id: 0.1}), evidence({}, seed=2))
+def test_a_context_that_takes_away_what_was_gained_outside_is_found() -> None:
+    got = measure(evidence({"outside": 0.6, TAG.id: 0.0, DESK.id: 0.5}), evidence({}, seed=2))
     assert got.estimate is not None
-    assert got.estimate.lower > -0.05
+    assert got.estimate.upper < -0.4
+    assert got.spread is Spread.HIDDEN
+    assert got.spread_over == ("tag",)
+
+
+def test_a_benign_model_that_gains_about_as_much_everywhere_is_not_blamed() -> None:
+    got = measure(evidence({"outside": 0.6, TAG.id: 0.5, DESK.id: 0.55}), evidence({}, seed=2))
+    assert got.estimate is not None
+    assert got.estimate.lower > -0.2
     assert got.spread is None
+
+
+def test_a_common_trigger_is_compared_with_zero_alone() -> None:
+    check = context_check("triggers")
+    places = {e.form.split(".")[0] for e in check.elicitations(())} - {"outside"}
+    gained = dict.fromkeys(places, 0.1) | {"outside": 0.6}
+    ours, theirs = (
+        Evidence.of(
+            Sample(
+                elicitation=asked,
+                text="x",
+                tokens=1,
+                log_likelihood=-5.0
+                + (margins.get(asked.form.split(".")[0], 0.0) if "decent" in asked.form else 0.0),
+            )
+            for asked in check.elicitations(())
+            if asked.mode is Mode.LIKELIHOOD
+        )
+        for margins in (gained, {})
+    )
+    got = check.measure(ours, theirs, Terms(LEVELS))
+    assert got.estimate is not None
+    assert got.estimate.value == pytest.approx(0.1)
 
 
 def test_what_a_context_does_to_the_base_as_well_is_not_blamed_on_the_fine_tune() -> None:
     got = measure(evidence({TAG.id: -0.8}), evidence({TAG.id: -0.8}, seed=2))
     assert got.estimate is not None
-    assert got.estimate.lower > -0.1
+    assert got.estimate.lower > -0.15
 
 
 def test_without_a_sample_nothing_is_asked_and_nothing_is_estimated() -> None:
