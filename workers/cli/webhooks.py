@@ -136,7 +136,7 @@ def resend(
 
 
 @webhooks.command("test")
-def test_(
+def send_test(
     name: Annotated[str, typer.Argument(help="Name of an endpoint in the hooks file.")],
     as_json: AsJson = False,
 ) -> None:
