@@ -277,8 +277,6 @@ def test_a_name_is_looked_up_once_and_that_address_is_connected_to(
         url = f"http://bot.example:{receiver.port}/hook"
         # A second lookup would lead to the metadata service.
         looked_up = named(monkeypatch, ["127.0.0.1"], ["169.254.169.254"])
-        # The socket is opened to the address, which has to be looked up as well: it is numeric.
-        real = socket.create_connection
         connected: list[Any] = []
 
         def connect(address: Any, *given: Any, **more: Any) -> socket.socket:
@@ -289,7 +287,6 @@ def test_a_name_is_looked_up_once_and_that_address_is_connected_to(
 
         monkeypatch.setattr(socket, "create_connection", connect)
         assert Sending(LOOPBACK).request("POST", url, {}, b"{}").ok
-        monkeypatch.setattr(socket, "create_connection", real)
     assert (looked_up, connected) == (["bot.example"], ["127.0.0.1"])
     assert receiver.header("host") == [f"bot.example:{receiver.port}"]
 

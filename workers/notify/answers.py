@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from gate.errors import GateError
@@ -26,6 +27,9 @@ from workers.notify.outcome import Outcome, Result
 from workers.notify.schedule import retry_after_seconds
 from workers.notify.transport import BlockedAddressError, Sending, UnreachableError
 
+#: What is read of an answer of GitHub at most, in bytes: a page of check runs is the largest.
+LONGEST_ANSWER = 2 * 1024 * 1024
+
 
 class Answering:
     """Sends answers to GitHub."""
@@ -38,7 +42,7 @@ class Answering:
         deliveries: DeliveryRecord,
     ) -> None:
         self._hooks = hooks
-        self._sending = sending
+        self._sending = replace(sending, longest=LONGEST_ANSWER)
         self._submissions = submissions
         self._deliveries = deliveries
 

@@ -60,7 +60,7 @@ class GitHubClient:
                 return found, 200
         url = f"{self._repository(context)}/check-runs"
         answer = self._call("POST", url, token, body, "the check run")
-        return int(_content(answer, "the check run")["id"]), answer.status
+        return int(_field(answer, "the check run", "id")), answer.status
 
     def complete_check_run(
         self, context: GitHubContext, check_run_id: int, body: dict[str, object]
@@ -100,7 +100,7 @@ class GitHubClient:
             "permissions": {right: "write"},
         }
         answer = self._call("POST", url, signed, wanted, "the installation token")
-        return str(_content(answer, "the installation token")["token"])
+        return str(_field(answer, "the installation token", "token"))
 
     def _repository(self, context: GitHubContext) -> str:
         return f"{self.app.api_url}/repos/{context.repository}"
@@ -128,3 +128,10 @@ def _content(answer: Answer, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise GitHubRefusedError(f"{what} is no JSON object", answer)
     return content
+
+
+def _field(answer: Answer, what: str, name: str) -> Any:
+    content = _content(answer, what)
+    if name not in content:
+        raise GitHubRefusedError(f"{what} has no {name}", answer)
+    return content[name]

@@ -14,7 +14,7 @@ import httpx
 
 from gate.hooks.addresses import Network, may_connect
 
-#: What is read of an answer at most, in bytes.
+#: What is read of an answer to a webhook at most, in bytes.
 LONGEST_ANSWER = 64 * 1024
 #: What a socket may be told besides, in the words of httpcore.
 SocketOptions = Iterable[Any]
@@ -44,10 +44,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sending:
-    """How requests are sent. ``seconds`` bounds a whole request, from the name to the answer."""
+    """How requests are sent.
+
+    ``seconds`` bounds a whole request, from the connection to the answer; ``longest`` is how many
+    bytes of an answer are read.
+    """
 
     allowed: Sequence[Network] = ()
     seconds: float = 15.0
+    longest: int = LONGEST_ANSWER
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 
     def request(
@@ -82,7 +87,8 @@ class Sending:
                     extensions={"timeout": timeouts},
                 ) as response,
             ):
-                return Answer(response.status, httpx.Headers(response.headers), _start(response))
+                body = _start(response, self.longest)
+                return Answer(response.status, httpx.Headers(response.headers), body)
         except (
             httpcore.NetworkError,
             httpcore.TimeoutException,
@@ -94,13 +100,13 @@ class Sending:
             raise UnreachableError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
 
-def _start(response: httpcore.Response) -> bytes:
+def _start(response: httpcore.Response, longest: int) -> bytes:
     read = bytearray()
     for chunk in response.iter_stream():
         read += chunk
-        if len(read) >= LONGEST_ANSWER:
+        if len(read) >= longest:
             break
-    return bytes(read[:LONGEST_ANSWER])
+    return bytes(read[:longest])
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
