@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psutil
 import pytest
 import redis
 import yaml
-from fakes.gate import environment_of, until
+from fakes.gate import until
 from fakes.github import APP_ID, GitHub, github_server
 from fakes.hooks import ENVIRONMENT, SIGNING_KEY, github_call, payload
 from fakes.receiver import Receiver, Reply, receiving
@@ -28,7 +27,7 @@ from gate.store.deliveries import DeliveryRecord
 from gate.store.submissions import SubmissionRecord
 from gate.submission import SubmissionRequest
 from gate.verdict import decide
-from integration.harness import metric
+from integration.harness import metric, start_notification_worker
 from workers.local_service import LocalService
 
 VERDICT = decide(
@@ -50,17 +49,7 @@ class Running:
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """A worker of the queue of notifications and of no other."""
-        command = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker"]
-        command += ["--queues=notification", "--pool=threads", "--concurrency=4"]
-        command += ["--loglevel=INFO", "--without-gossip", "--without-mingle"]
-        command += [f"--hostname=notification-{len(self.workers)}@test"]
-        with (self.home / "notification.log").open("ab") as log:
-            worker = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env={**environment_of(self.local.settings), "PYTHONUNBUFFERED": "1"},
-            )
+        worker = start_notification_worker(self.local.settings, self.home / "notification.log")
         self.workers.append(worker)
         return worker
 
@@ -72,9 +61,6 @@ class Running:
     def all_delivered(self) -> bool:
         counts = self.deliveries.counts()
         return bool(counts) and all(set(states) == {"delivered"} for states in counts.values())
-
-    def log(self) -> str:
-        return (self.home / "notification.log").read_text(errors="replace")
 
 
 @pytest.fixture
@@ -137,8 +123,6 @@ def running(
         notify_sweep_seconds=0.2,
     )
     with LocalService(settings, worker=False) as local:
-        # An engine worker would listen here; a notification worker has no use for it.
-        local.settings = local.settings.model_copy(update={"worker_metrics_port": 0})
         started = Running(local, tmp_path)
         try:
             yield started
