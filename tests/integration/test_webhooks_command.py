@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,46 @@ def test_a_hooks_file_that_cannot_be_used_is_told_in_one_sentence(run: Run, tmp_
     assert got.exit_code == 2
     assert "send.0.url" in got.stderr
     assert len(got.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_api_and_worker_do_not_start_with_a_hooks_file_that_cannot_be_used(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "hooks.yaml").write_text("send: [{name: x}]")
+    got = subprocess.run(
+        [sys.executable, "-m", "gate", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert got.returncode == 2
+    assert got.stderr.strip().splitlines() == [
+        f"emgate: {tmp_path / 'hooks.yaml'}: send.0.url: Field required"
+    ]
+
+
+def test_the_api_does_not_start_without_the_secret_of_a_sender(run: Run, tmp_path: Path) -> None:
+    rule = {"name": "all", "submission": {"checkpoint": "{checkpoint}"}}
+    content = {"receive": {"gitlab": {"secret_env": "T_NOT_SET", "rules": [rule]}}}
+    (tmp_path / "hooks.yaml").write_text(yaml.safe_dump(content))
+    got = subprocess.run(
+        [sys.executable, "-m", "gate", "serve"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert got.returncode == 2
+    assert "receive.gitlab" in got.stderr
+    assert "T_NOT_SET" in got.stderr
+
+
+def test_a_notifier_says_which_secrets_it_lacks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier = notifier_of(settings(), open_database(settings().database))
+    assert notifier.problems() == []
+    monkeypatch.delenv("T_SIGNING")
+    (problem,) = notifier.problems()
+    assert "endpoint bot" in problem
+    assert "T_SIGNING" in problem

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from gate.hooks.config import Hooks, HooksFileError, load_hooks, signing_secrets
+from gate.hooks.config import Hooks, HooksFileError, load_hooks, plain_secrets, signing_secrets
 from gate.metrics import DELIVERIES, DELIVERY_ATTEMPTS
 from gate.settings import Settings
 from gate.store.announcing import DEAD, DELIVERED, GITHUB, PENDING, WAITING
@@ -69,6 +69,21 @@ class Notifier:
         for target in targets | counts.keys():
             for state in (WAITING, PENDING, DELIVERED, DEAD):
                 DELIVERIES.labels(target, state).set(counts.get(target, {}).get(state, 0))
+
+    def problems(self) -> list[str]:
+        """Secrets that this process would need and lacks, each in a sentence."""
+        found = []
+        for endpoint in self._hooks.send:
+            try:
+                signing_secrets(endpoint.secret_env, self._environment)
+            except HooksFileError as error:
+                found.append(f"endpoint {endpoint.name}: {error}")
+        if self._hooks.github_app is not None:
+            try:
+                plain_secrets([self._hooks.github_app.private_key_env], self._environment)
+            except HooksFileError as error:
+                found.append(f"github_app: {error}")
+        return found
 
     def send_to_endpoint(
         self, name: str, message_id: str, payload: Mapping[str, object]

@@ -12,6 +12,7 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from gate.hooks.config import load_hooks
 from gate.settings import settings
 from gate.store.database import open_database
 from workers.notify.delivering import Notifier, notifier_of
@@ -32,7 +33,11 @@ def register_notification(app: Celery) -> None:
 
     The database says what is due, so neither a lost task nor an emptied broker loses a delivery:
     the next sweep of any notification worker sends another task.
+
+    Raises:
+        HooksFileError: the hooks file is not usable; better now than at the first message.
     """
+    load_hooks(settings().hooks_file)
 
     @app.task(name=DELIVER_DUE, queue=NOTIFICATION_QUEUE)  # type: ignore[untyped-decorator]
     def deliver_due() -> None:
@@ -42,6 +47,8 @@ def register_notification(app: Celery) -> None:
     def start_sweep(sender: Any, **_: Any) -> None:
         if NOTIFICATION_QUEUE not in sender.app.amqp.queues.consume_from:
             return
+        for problem in _notifier().problems():
+            log.error("%s; deliveries that need it fail until it is there", problem)
         stop = threading.Event()
         signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
         threading.Thread(
