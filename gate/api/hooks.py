@@ -106,6 +106,8 @@ def _take(sender: str, request: Request, body: bytes) -> HookAnswer:
         raise _refused(who, 422, "The policy cannot be used", error) from error
     except GateError as error:
         raise _refused(who, 422, "The submission is not valid", error) from error
+    # Who called is proved now; whoever keeps a record of calls finds it here.
+    request.state.actor = f"hook:{sender}"
     if isinstance(taken, Ignored):
         HOOKS_RECEIVED.labels(sender, "ignored").inc()
         return HookAnswer(status="ignored", detail=f"no rule wants the event '{taken.event}'")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
 
+from pydantic_core import from_json
 from sqlalchemy.exc import IntegrityError
 
 from gate.hooks.config import GitHubRule, Hooks, Rule, Sender
@@ -25,8 +23,6 @@ from gate.store.received import ReceivedHooks
 from gate.store.submissions import SubmissionRecord
 from gate.store.tables import Table
 from gate.tasks import TaskQueue
-
-log = logging.getLogger(__name__)
 
 
 class UnknownSenderError(Exception):
@@ -145,14 +141,11 @@ class HookDesk:
 
 
 def _object(body: bytes) -> dict[str, object]:
+    """Parse as the rest of the API does: neither NaN nor half a character is JSON."""
     try:
-        payload = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        payload = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
         raise NotJsonError(f"the body is not JSON: {error}") from error
     if not isinstance(payload, dict):
         raise NotJsonError("the body is not a JSON object")
     return payload
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")

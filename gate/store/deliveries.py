@@ -119,7 +119,8 @@ class DeliveryRecord:
             claimed,
             state=PENDING if again_at else DEAD,
             last_status=status,
-            last_error=error[:LONGEST_ERROR],
+            # PostgreSQL keeps no NUL in a text, and receivers say what they like.
+            last_error=error[:LONGEST_ERROR].replace("\0", "\N{REPLACEMENT CHARACTER}"),
             next_attempt_at=again_at,
         )
 

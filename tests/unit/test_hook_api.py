@@ -265,7 +265,10 @@ def test_what_no_rule_wants_is_ignored_and_can_come_again(
     assert rows(api, "SELECT count(*) FROM received_hooks") == [(0,)]
 
 
-@pytest.mark.parametrize("body", [b"", b"nonsense", b"[1]", b"\xff", b'{"a": NaN}', b"[" * 9000])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nonsense", b"[1]", b"\xff", b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 9000],
+)
 def test_a_signed_body_that_is_no_json_object_is_refused(api: TestClient, body: bytes) -> None:
     call = replace(huggingface_call({}), body=body)
     got = send(api, call)

@@ -259,10 +259,10 @@ def test_a_failure_waits_and_the_last_one_is_a_dead_letter(
     pending(2)
     again = datetime(2099, 1, 1, tzinfo=UTC)
     assert deliveries.failed(take(deliveries), 503, "busy", again)
-    assert deliveries.failed(take(deliveries), None, "no answer", None)
+    assert deliveries.failed(take(deliveries), None, "no\0answer", None)
     dead, waits = deliveries.listed(10)
     assert (waits.state, waits.next_attempt_at, waits.last_status) == ("pending", again, 503)
-    assert (dead.state, dead.next_attempt_at, dead.last_error) == ("dead", None, "no answer")
+    assert (dead.state, dead.next_attempt_at, dead.last_error) == ("dead", None, "no\ufffdanswer")
     assert deliveries.counts() == {"a": {"pending": 1, "dead": 1}}
     assert deliveries.due() == 0
 
