@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from gate.hooks.github import PlannedAnswer
 from gate.hooks.outbox import Outbox
 from gate.store.hook_tables import DeliveryRow
-from gate.submission import TERMINAL, Submission
+from gate.submission import Submission
 from gate.verdict import Verdict
 
 #: Kinds of deliveries.
@@ -47,12 +47,15 @@ def announce(
                 created_at=at,
             )
         )
-    if submission.state in TERMINAL:
-        session.execute(
-            update(DeliveryRow)
-            .where(DeliveryRow.submission_id == submission.id, DeliveryRow.state == WAITING)
-            .values(state=PENDING, next_attempt_at=at)
-        )
+
+
+def release_answers(session: Session, submission_id: str, at: datetime) -> None:
+    """Let the answers go that waited for the end of this submission, in the transaction of it."""
+    session.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.submission_id == submission_id, DeliveryRow.state == WAITING)
+        .values(state=PENDING, next_attempt_at=at)
+    )
 
 
 def answer_rows(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from gate.hooks.outbox import Outbox
-from gate.store.announcing import announce
+from gate.store.announcing import announce, release_answers
 from gate.store.tables import SubmissionRow, Table, TrainingSampleRow, TransitionRow, VerdictRow
 from gate.submission import (
     TERMINAL,
@@ -157,9 +157,12 @@ class SubmissionRecord:
         """Note the move and tell of it, in the transaction that made it."""
         transition = _transition(submission_id, target)
         session.add(transition)
-        session.flush()
-        row = session.get_one(SubmissionRow, submission_id)
-        announce(session, self._outbox, _submission(row), transition.at, verdict)
+        if self._outbox.endpoints:
+            session.flush()
+            moved = _submission(session.get_one(SubmissionRow, submission_id))
+            announce(session, self._outbox, moved, transition.at, verdict)
+        if target in TERMINAL:
+            release_answers(session, submission_id, transition.at)
 
     def acquire(self, submission_id: str, owner: str, seconds: float) -> bool:
         """Take or renew the lease; False while another owner holds it."""

@@ -21,6 +21,8 @@ from fakes.hooks import (
     standard_call,
 )
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from gate.api.app import create_app
@@ -136,8 +138,8 @@ def send(api: TestClient, call: Call) -> httpx.Response:
 
 
 def rows(api: TestClient, query: str) -> list[tuple[Any, ...]]:
-    settings: Settings = api.app.state.parts.settings  # type: ignore[attr-defined]
-    with open_database(settings.database).connect() as connection:
+    of_api: Settings = api.app.state.parts.settings  # type: ignore[attr-defined]
+    with open_database(of_api.database).connect() as connection:
         return [tuple(row) for row in connection.execute(text(query))]
 
 
@@ -273,6 +275,40 @@ def test_a_signed_body_that_is_no_json_object_is_refused(api: TestClient, body: 
     call = replace(huggingface_call({}), body=body)
     got = send(api, call)
     assert (got.status_code, got.headers["content-type"]) == (400, "application/problem+json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    sender=st.sampled_from(["github", "gitlab", "huggingface", "generic"]),
+    changed=st.dictionaries(
+        st.sampled_from(["type", "data", "repo", "event", "deployment", "environment", "ref",
+                         "installation", "repository", "check_suite", "deployment_callback_url"]),
+        JSON, max_size=3,
+    ),
+)  # fmt: skip
+def test_no_signed_payload_breaks_the_gate(
+    api: TestClient, sender: str, changed: dict[str, Any]
+) -> None:
+    call = {
+        "github": lambda: github_call(
+            "deployment_protection_rule", payload("github_deployment_protection_rule") | changed
+        ),
+        "gitlab": lambda: gitlab_call(payload("gitlab_push") | changed),
+        "huggingface": lambda: huggingface_call(payload("huggingface_content") | changed),
+        "generic": lambda: standard_call(payload("generic") | changed),
+    }[sender]()
+    assert send(api, call).status_code in {200, 202, 400, 403, 422}
 
 
 def test_a_body_over_the_limit_is_not_read_to_its_end(api: TestClient) -> None:
