@@ -213,7 +213,7 @@ def test_a_receiver_that_does_not_answer_costs_its_deadline_only(
         return None
 
     with receiving(silent) as receiver, receiving() as quick:
-        gate = make_gate(receiver.url, quick.url, notify_seconds=0.5, notify_schedule=[60])
+        gate = make_gate(receiver.url, quick.url, notify_seconds=3, notify_schedule=[3600])
         gate.decide_one()
         gate.notifier.deliver_due()
         assert not receiver.closing.is_set()
@@ -240,7 +240,8 @@ def test_nothing_is_sent_to_loopback_unless_it_is_allowed(
     make_gate: Callable[..., Gate], host: str
 ) -> None:
     with receiving() as receiver:
-        gate = make_gate(f"http://{host}:{receiver.port}/hook", networks=())
+        url = f"http://{host}:{receiver.port}/hook"
+        gate = make_gate(url, networks=(), notify_schedule=[3600])
         gate.decide_one()
         gate.notifier.deliver_due()
     assert receiver.requests == []
@@ -446,7 +447,7 @@ def test_several_senders_at_once_send_each_message_once(make_gate: Callable[...,
 
 def test_an_endpoint_that_left_the_file_fails_in_words(make_gate: Callable[..., Gate]) -> None:
     with receiving() as receiver:
-        gate = make_gate(receiver.url)
+        gate = make_gate(receiver.url, notify_schedule=[3600])
         gate.decide_one()
         other = Notifier(gate.settings, gate.database, Hooks())
         assert other.deliver_due() == 1
