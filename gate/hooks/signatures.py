@@ -14,9 +14,8 @@ from gate.hooks.config import (
     HooksFileError,
     Receiver,
     Sender,
-    plain_secrets,
-    signing_secrets,
 )
+from gate.hooks.secrets import plain_secrets, signing_secrets
 
 #: Takes headers with lower-case names and the raw body; raises SignatureError.
 Verify = Callable[[Mapping[str, str], bytes], None]

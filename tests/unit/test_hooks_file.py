@@ -14,9 +14,8 @@ from gate.hooks.config import (
     HooksFileError,
     Sender,
     load_hooks,
-    plain_secrets,
-    signing_secrets,
 )
+from gate.hooks.secrets import plain_secrets, signing_secrets
 from gate.hooks.signatures import verifiers
 
 RULE = {"name": "all", "submission": {"checkpoint": "/checkpoints/{checkpoint}"}}

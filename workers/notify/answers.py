@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gate.errors import GateError
-from gate.hooks.config import GitHubApp, Hooks, plain_secrets
+from gate.hooks.config import GitHubApp, Hooks
 from gate.hooks.github import (
     CHECK_RUN_COMPLETED,
     CHECK_RUN_CREATED,
@@ -17,6 +17,7 @@ from gate.hooks.github import (
     review_of,
 )
 from gate.hooks.outbox import report_link
+from gate.hooks.secrets import plain_secrets
 from gate.hooks.template import PayloadError
 from gate.store.announcing import PENDING
 from gate.store.deliveries import Delivery, DeliveryRecord

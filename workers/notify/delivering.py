@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from gate.hooks.config import Hooks, HooksFileError, load_hooks, plain_secrets, signing_secrets
+from gate.hooks.config import Hooks, HooksFileError, load_hooks
+from gate.hooks.secrets import plain_secrets, signing_secrets
 from gate.metrics import DELIVERIES, DELIVERY_ATTEMPTS
 from gate.settings import Settings
 from gate.store.announcing import DEAD, DELIVERED, GITHUB, PENDING, WAITING
