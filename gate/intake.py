@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 from checks.battery import BatteryError, load_battery
 from gate.errors import WrongUsageError
@@ -11,6 +12,7 @@ from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.store.submissions import SubmissionRecord
+from gate.store.tables import Table
 from gate.submission import Submission, SubmissionRequest
 from gate.tasks import TaskQueue
 
@@ -23,8 +25,9 @@ def accept(
     settings: Settings,
     record: SubmissionRecord,
     queue: TaskQueue,
+    rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
 ) -> Submission:
-    """Record and queue a submission.
+    """Record and queue a submission; ``rows_with`` makes rows that are written together with it.
 
     Raises:
         PathOutsideRootError: a path is not under a checkpoint root.
@@ -39,7 +42,7 @@ def accept(
     real = {"checkpoint": str(confine(wanted.checkpoint, settings.checkpoint_roots))}
     if wanted.base is not None:
         real["base"] = str(confine(wanted.base, settings.checkpoint_roots))
-    submission = record.create(wanted.model_copy(update=real), source)
+    submission = record.create(wanted.model_copy(update=real), source, rows_with=rows_with)
     SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)
     return submission

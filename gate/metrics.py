@@ -59,3 +59,18 @@ ENGINE_START_SECONDS = Histogram(
 BASELINE_HITS = Counter(
     "emgate_baseline_lookups_total", "Baselines looked up by content.", ["result"]
 )
+
+# hooks
+HOOKS_RECEIVED = Counter(
+    "emgate_hooks_received_total", "Webhooks that came in, by how each ended.", ["sender", "result"]
+)
+DELIVERY_ATTEMPTS = Counter(
+    "emgate_delivery_attempts_total",
+    "Attempts at delivering a message, by how each ended.",
+    ["target", "result"],
+)
+DELIVERIES = Gauge(
+    "emgate_deliveries",
+    "Deliveries in the record; dead ones are dead letters.",
+    ["target", "state"],
+)

@@ -92,6 +92,27 @@ class Settings(BaseSettings):
     )
     attempts: int = Field(default=3, ge=1, description="runs of one submission before it fails")
 
+    # hooks
+    hooks_file: Path | None = Field(
+        default=None, description="YAML: who may call, what a call submits, and who is told"
+    )
+    hook_body_bytes: int = Field(
+        default=2_000_000, ge=1024, description="largest body of a call under /v1/hooks, in bytes"
+    )
+    notify_seconds: float = Field(
+        default=15, gt=0, description="deadline of one request to a receiver, with its answer"
+    )
+    notify_schedule: list[float] = Field(
+        default=[5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400],
+        description="waits between the attempts of one delivery; after the last it is dead",
+    )
+    notify_at_once: int = Field(
+        default=2, ge=1, description="deliveries to one receiver that are under way together"
+    )
+    notify_sweep_seconds: float = Field(
+        default=2, gt=0, description="how often the database is asked for deliveries that are due"
+    )
+
     @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""

@@ -20,6 +20,8 @@ from celery import signals
 from prometheus_client import start_http_server
 
 from checks.judgement import Judge
+from gate.hooks.config import load_hooks
+from gate.hooks.outbox import Outbox
 from gate.settings import settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
@@ -30,6 +32,7 @@ from workers.checkpoint.workspace import remove_abandoned
 from workers.engine.warm import WarmEngine
 from workers.judges.choice import load_judge
 from workers.lease import lease
+from workers.notify.tasks import register_notification
 from workers.run import Run
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 15.0
 
 app = celery_app(settings().broker_url)
+register_notification(app)
 _busy = threading.Event()
 
 
@@ -54,7 +58,7 @@ class _Parts:
 @lru_cache(maxsize=1)
 def _parts() -> _Parts:
     database = open_database(settings().database)
-    submissions = SubmissionRecord(database)
+    submissions = SubmissionRecord(database, Outbox.of(load_hooks(settings().hooks_file)))
     engine = WarmEngine(settings())
     run = Run(
         settings(), submissions, TranscriptRecord(database), JudgeStore(database), engine, _judge

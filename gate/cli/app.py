@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from enum import IntEnum
 from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
 
+from gate.errors import WrongUsageError
 from gate.settings import settings
 
 #: Entry point group of further commands: a Typer app or a function each.
@@ -83,4 +85,9 @@ def main() -> None:
             app.add_typer(command, name=entry.name)
         else:
             app.command(name=entry.name)(command)
-    app()
+    try:
+        app()
+    except WrongUsageError as error:
+        # What a command did not say itself: settings and files that cannot be used.
+        typer.echo(f"emgate: {error}", err=True)
+        sys.exit(ExitCode.USAGE)

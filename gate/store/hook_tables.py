@@ -26,7 +26,8 @@ class DeliveryRow(Table):
     """One message to one receiver, written with the state change that it tells of.
 
     ``kind`` says how it is sent (``webhook`` or ``github``), ``target`` names the receiver as it is
-    configured. ``state`` is ``pending``, ``delivered`` or ``dead``.
+    configured. ``state`` is ``waiting`` (for the end of the submission, which an answer to GitHub
+    tells of), ``pending``, ``delivered`` or ``dead``.
     """
 
     __tablename__ = "deliveries"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
+from gate.hooks.outbox import Outbox
+from gate.store.announcing import announce, release_answers
+from gate.store.tables import SubmissionRow, Table, TrainingSampleRow, TransitionRow, VerdictRow
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -35,13 +37,24 @@ class UnknownSubmissionError(Exception):
 class SubmissionRecord:
     """Creates, moves and reads submissions. Every method is one transaction."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, outbox: Outbox = Outbox()) -> None:  # noqa: B008 - frozen
         self._engine = engine
+        self._outbox = outbox
 
     def create(
-        self, request: SubmissionRequest, source: str, submitted_by: str | None = None
+        self,
+        request: SubmissionRequest,
+        source: str,
+        submitted_by: str | None = None,
+        rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
     ) -> Submission:
-        """Record a new submission in state ``queued``."""
+        """Record a new submission in state ``queued``.
+
+        ``rows_with`` makes rows of its id that are written in the same transaction.
+
+        Raises:
+            IntegrityError: one of these rows breaks a constraint; nothing was written.
+        """
         now = datetime.now(UTC)
         row = SubmissionRow(
             id=f"sub_{uuid.uuid4().hex}",
@@ -65,7 +78,10 @@ class SubmissionRecord:
                 row.training_sample_digest = _keep_by_digest(session, request.training_sample)
             session.add(row)
             session.flush()
-            return _submission(row)
+            made = _submission(row)
+            session.add_all(rows_with(row.id))
+            announce(session, self._outbox, made, now)
+            return made
 
     def get(self, submission_id: str) -> Submission:
         """Read one submission.
@@ -132,8 +148,21 @@ class SubmissionRecord:
                 .returning(SubmissionRow.id)
             ).all()
             if moved:
-                session.add(_transition(submission_id, target))
+                self._moved(session, submission_id, target)
             return bool(moved)
+
+    def _moved(
+        self, session: Session, submission_id: str, target: State, verdict: Verdict | None = None
+    ) -> None:
+        """Note the move and tell of it, in the transaction that made it."""
+        transition = _transition(submission_id, target)
+        session.add(transition)
+        if self._outbox.endpoints:
+            session.flush()
+            moved = _submission(session.get_one(SubmissionRow, submission_id))
+            announce(session, self._outbox, moved, transition.at, verdict)
+        if target in TERMINAL:
+            release_answers(session, submission_id, transition.at)
 
     def acquire(self, submission_id: str, owner: str, seconds: float) -> bool:
         """Take or renew the lease; False while another owner holds it."""
@@ -242,7 +271,7 @@ class SubmissionRecord:
                 ).all()
                 if not moved:
                     return False
-                session.add(_transition(submission_id, State.DECIDED))
+                self._moved(session, submission_id, State.DECIDED, verdict)
                 session.add(
                     VerdictRow(
                         submission_id=submission_id,

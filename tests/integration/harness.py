@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from fakes.gate import FakeEngines, leftovers, settings_for, until
+from fakes.gate import FakeEngines, environment_of, leftovers, settings_for, until
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -194,3 +197,16 @@ def local_service(
         settings = settings_for(home, roots, base_checkpoint)
         with LocalService(settings, worker=worker) as local:
             yield Service(local, Path(name))
+
+
+def start_notification_worker(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
+    """A Celery worker of the queue of notifications and of no other; the caller stops it."""
+    command = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker"]
+    command += ["--queues=notification", "--pool=threads", "--concurrency=4", "--loglevel=INFO"]
+    command += ["--without-gossip", "--without-mingle", f"--hostname={uuid.uuid4().hex}@test"]
+    # The port of the engine worker's metrics is not this one's.
+    without_port = settings.model_copy(update={"worker_metrics_port": 0})
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment_of(without_port)
+        )

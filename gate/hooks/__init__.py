@@ -1,0 +1,1 @@
+"""Webhooks: what comes in becomes submissions, what happens here goes out."""

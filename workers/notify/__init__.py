@@ -1,0 +1,1 @@
+"""Notification: deliveries leave the record for their receivers."""
