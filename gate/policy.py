@@ -95,6 +95,8 @@ class Policy(BaseModel):
     judge: JudgeFloor = JudgeFloor()
     require_training_sample: bool = False
     conditions: tuple[Condition, ...] = Field(min_length=1)
+    #: Days for which samples are kept after the end; None: as the settings say.
+    retention_days: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
@@ -148,8 +150,9 @@ class Policy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """``sha256:…`` over the policy's content."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """``sha256:…`` over everything of the policy that a verdict depends on."""
+        content = self.model_dump_json(exclude={"retention_days"})
+        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
 def load_policy(name: str, directories: Sequence[Path] = ()) -> Policy:

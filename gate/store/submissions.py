@@ -11,7 +11,17 @@ from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
+from gate.store import attempts
+from gate.store.fence import Holder, fenced
+from gate.store.patience import patient, waits_for_database
+from gate.store.tables import (
+    SubmissionRow,
+    TrainingSampleRow,
+    TranscriptRow,
+    TransitionRow,
+    VerdictRow,
+    clean,
+)
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -32,11 +42,21 @@ class UnknownSubmissionError(Exception):
     """There is no submission with this id."""
 
 
+@waits_for_database
 class SubmissionRecord:
     """Creates, moves and reads submissions. Every method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def under(self, holder: Holder, patience: float) -> SubmissionRecord:
+        """This record for a run: it writes only while the holder holds its submission.
+
+        Args:
+            holder: who runs which submission.
+            patience: how long to wait for a database that is away, in seconds.
+        """
+        return SubmissionRecord(patient(fenced(self._engine, holder), patience))
 
     def create(
         self, request: SubmissionRequest, source: str, submitted_by: str | None = None
@@ -91,7 +111,7 @@ class SubmissionRecord:
             total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
             return [_submission(row) for row in rows], total
 
-    def waiting(self) -> list[str]:
+    def waiting(self, limit: int | None = None) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
 
         Those of the command line are not among them: they end with their process. Nor are those
@@ -113,6 +133,7 @@ class SubmissionRecord:
                         or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before <= now),
                     )
                     .order_by(SubmissionRow.created_at)
+                    .limit(limit)
                 )
             )
 
@@ -136,13 +157,15 @@ class SubmissionRecord:
             return bool(moved)
 
     def acquire(self, submission_id: str, owner: str, seconds: float) -> bool:
-        """Take or renew the lease; False while another owner holds it."""
+        """Take or renew the lease; False while another owner holds it, or once it has ended."""
         now = datetime.now(UTC)
+        done = [state.value for state in TERMINAL]
         with Session(self._engine) as session, session.begin():
             taken = session.execute(
                 update(SubmissionRow)
                 .where(
                     SubmissionRow.id == submission_id,
+                    SubmissionRow.state.not_in(done),
                     or_(
                         SubmissionRow.lease_owner.is_(None),
                         SubmissionRow.lease_owner == owner,
@@ -154,6 +177,18 @@ class SubmissionRecord:
             ).all()
             return bool(taken)
 
+    def renew(self, submission_id: str, owner: str, seconds: float) -> State | None:
+        """Renew the lease and say in what state the submission is; None if the lease is lost."""
+        later = datetime.now(UTC) + timedelta(seconds=seconds)
+        with Session(self._engine) as session, session.begin():
+            state = session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id, SubmissionRow.lease_owner == owner)
+                .values(lease_expires_at=later)
+                .returning(SubmissionRow.state)
+            ).scalar_one_or_none()
+            return State(state) if state is not None else None
+
     def release(self, submission_id: str, owner: str) -> None:
         """Give the lease back, if this owner holds it."""
         with Session(self._engine) as session, session.begin():
@@ -163,7 +198,7 @@ class SubmissionRecord:
                 .values(lease_owner=None, lease_expires_at=None)
             )
 
-    def begin_attempt(self, submission_id: str) -> int:
+    def begin_attempt(self, submission_id: str, worker: str = "") -> int:
         """Count one more run of this submission and return how many there have been."""
         with Session(self._engine) as session, session.begin():
             counted = session.execute(
@@ -174,12 +209,34 @@ class SubmissionRecord:
             ).scalar_one_or_none()
             if counted is None:
                 raise UnknownSubmissionError(submission_id)
+            attempts.begin(session, submission_id, worker)
             return counted
+
+    def end_attempt(self, submission_id: str, ended_as: str) -> None:
+        """Note what ended the attempt that runs now."""
+        with Session(self._engine) as session, session.begin():
+            attempts.end(session, submission_id, ended_as)
+
+    def take_back_attempt(self, submission_id: str) -> None:
+        """Do not count the attempt that runs now."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(attempts=SubmissionRow.attempts - 1)
+            )
+            attempts.take_back(session, submission_id)
+
+    def past_attempts(self, submission_id: str) -> list[str]:
+        """What became of every attempt that is over, in words, oldest first."""
+        with Session(self._engine) as session:
+            return attempts.past(session, submission_id)
 
     def postpone(self, submission_id: str, seconds: float) -> int:
         """Let a submission wait and take back the attempt; return how often it had to wait."""
         later = datetime.now(UTC) + timedelta(seconds=seconds)
         with Session(self._engine) as session, session.begin():
+            attempts.take_back(session, submission_id)
             return session.execute(
                 update(SubmissionRow)
                 .where(SubmissionRow.id == submission_id)
@@ -218,6 +275,15 @@ class SubmissionRecord:
                 update(SubmissionRow)
                 .where(SubmissionRow.id == submission_id)
                 .values(candidate_transcript=candidate, baseline_transcript=baseline)
+            )
+            # A baseline that was pruned is about to be sampled anew.
+            session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id.in_([candidate, baseline]),
+                    TranscriptRow.pruned_at.is_not(None),
+                )
+                .values(pruned_at=None)
             )
 
     def transcripts(self, submission_id: str) -> tuple[str | None, str | None]:
@@ -265,6 +331,7 @@ class SubmissionRecord:
 
 
 def _keep_by_digest(session: Session, content: str) -> str:
+    content = clean(content)
     digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
     if session.get(TrainingSampleRow, digest) is None:
         session.add(TrainingSampleRow(digest=digest, content=content))
