@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from fakes.gate import FakeEngines
+from postgresql import PostgreSQL, postgresql
 
 from checks.judgement import Judge
 from gate.settings import Settings
 from integration.harness import Bench, Record, Service, local_service
-from postgresql import PostgreSQL, postgresql
 from workers.engine.warm import WarmEngine
 from workers.judges.choice import load_embedded_judge
 from workers.run import Run
