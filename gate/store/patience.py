@@ -14,7 +14,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
         trying = Retrying(
             retry=retry_if_exception(is_passing),
             stop=stop_after_delay(seconds),
-            wait=wait_exponential_jitter(initial=0.1, max=2, jitter=0.1),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
             before_sleep=_log_wait,
             reraise=True,
         )
@@ -65,4 +65,5 @@ def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _log_wait(state: RetryCallState) -> None:
-    log.warning("the database does not answer, trying again: %s", state.outcome)
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("the database does not answer, trying again: %s", error)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,8 @@ from pathlib import Path
 import httpx
 from fakes.gate import settings_for
 
-from workers.local_service import LocalService, _free_port
+from bench.soak import private_temporary
+from workers.local_service import LocalService
 
 BARE = Path(__file__).with_name("bare_app.py")
 CLIENTS = 8
@@ -45,22 +46,21 @@ def rate(
 ) -> RateResult:
     """Measure both, ``turns`` times ``requests`` each, after one turn that does not count."""
     body = {"checkpoint": str(base), "base": str(base), "policy": "default"}
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as short:
-        os.environ["TMPDIR"] = tempfile.tempdir = short
-        settings = settings_for(home, [base.parent], tokenizer).model_copy(
-            update={"database_url": database_url}
-        )
-        with LocalService(settings, worker=False) as local, _bare(local) as bare_url:
-            api: list[float] = []
-            bare: list[float] = []
-            for turn in range(turns + 1):
-                both = [
-                    (api, f"{local.url}/v1/submissions"),
-                    (bare, f"{bare_url}/rows"),
-                ]
-                for speeds, url in both if turn % 2 else reversed(both):
-                    speeds.append(asyncio.run(_post(url, body, requests)))
-            return RateResult(api[1:], bare[1:])
+    settings = settings_for(home, [base.parent], tokenizer).model_copy(
+        update={"database_url": database_url}
+    )
+    api: list[float] = []
+    bare: list[float] = []
+    with (
+        private_temporary(),
+        LocalService(settings, worker=False) as local,
+        _bare(local) as bare_url,
+    ):
+        for turn in range(turns + 1):
+            both = [(api, f"{local.url}/v1/submissions"), (bare, f"{bare_url}/rows")]
+            for speeds, url in both if turn % 2 else reversed(both):
+                speeds.append(asyncio.run(_post(url, body, requests)))
+    return RateResult(api[1:], bare[1:])
 
 
 async def _post(url: str, body: dict[str, str], requests: int) -> float:
@@ -78,7 +78,9 @@ async def _post(url: str, body: dict[str, str], requests: int) -> float:
 
 @contextmanager
 def _bare(local: LocalService) -> Iterator[str]:
-    port = _free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with (local.logs / "bare.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, str(BARE)],

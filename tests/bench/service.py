@@ -18,9 +18,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from fakes.checkpoints import build_tiny_model
@@ -29,6 +28,7 @@ from bench.rate import rate
 from bench.soak import soak
 from workers.checkpoint.packaged import build_packaged_base
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOKENIZER = REPOSITORY / ".gate" / "base" / "SmolLM2-135M-Instruct"
 AIM = 0.4
 

@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +112,7 @@ def soak(
     deadline: float,
     database_url: str = "",
     seed: int = 0,
+    at_least_kills: int = 0,
 ) -> SoakResult:
     """Run it.
 
@@ -123,32 +126,55 @@ def soak(
         deadline: seconds after which the rest counts as lost.
         database_url: default: SQLite in ``home``.
         seed: of the times and victims of the kills.
+        at_least_kills: the last submission is not sent before so many have happened.
     """
     chance = random.Random(seed)
     result = SoakResult(submissions)
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as short:
-        os.environ["TMPDIR"] = tempfile.tempdir = short
-        with LocalService(_settings(home, base, tokenizer, database_url), worker=False) as local:
-            record = open_database(local.settings.database)
-            slots = [Slot(local, number) for number in range(workers)]
-            try:
-                began = time.monotonic()
-                for slot in slots:
-                    slot.start()
-                ids = _submit(local.url, base, submissions)
-                next_kill = time.monotonic() + chance.expovariate(1 / kill_every)
-                while _open(record) and time.monotonic() - began < deadline:
-                    time.sleep(0.1)
-                    if time.monotonic() >= next_kill:
-                        _kill_one(chance, slots, result)
-                        next_kill = time.monotonic() + chance.expovariate(1 / kill_every)
-                result.seconds = time.monotonic() - began
-            finally:
-                for slot in slots:
-                    slot.stop()
-            _look(record, ids, result)
-            record.dispose()
+    with (
+        private_temporary(),
+        LocalService(_settings(home, base, tokenizer, database_url), worker=False) as local,
+    ):
+        record = open_database(local.settings.database)
+        slots = [Slot(local, number) for number in range(workers)]
+        ids: list[str] = []
+        try:
+            began = time.monotonic()
+            for slot in slots:
+                slot.start()
+            next_kill = began + chance.expovariate(1 / kill_every)
+            while time.monotonic() - began < deadline:
+                killed = result.killed_workers + result.killed_engines
+                wanted = submissions if killed >= at_least_kills else submissions - 1
+                ids += _submit(local.url, base, wanted - len(ids))
+                if len(ids) == submissions and not _open(record):
+                    break
+                time.sleep(0.1)
+                if time.monotonic() >= next_kill:
+                    _kill_one(chance, slots, result)
+                    next_kill = time.monotonic() + chance.expovariate(1 / kill_every)
+            result.seconds = time.monotonic() - began
+        finally:
+            for slot in slots:
+                slot.stop()
+        _look(record, ids, result)
+        record.dispose()
     return result
+
+
+@contextmanager
+def private_temporary() -> Iterator[None]:
+    """A temporary directory for this process and its children, short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as short:
+        before = os.environ.get("TMPDIR"), tempfile.tempdir
+        os.environ["TMPDIR"] = tempfile.tempdir = short
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[1]
+            if before[0] is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before[0]
 
 
 def _settings(home: Path, base: Path, tokenizer: Path, database_url: str) -> Settings:
@@ -173,6 +199,8 @@ def _submit(url: str, base: Path, submissions: int) -> list[str]:
         "policy": "leaves-open",
         "fresh": True,
     }
+    if not submissions:
+        return []
     with httpx.Client(base_url=url, timeout=60) as api:
         return [
             api.post("/v1/submissions", json=body).raise_for_status().json()["id"]

@@ -27,6 +27,10 @@ LOG_TAIL_BYTES = 64 * 1024
 _REASON = re.compile(r"\b(\w*(Error|Exception|Killed|OOM)\b.*)")
 
 
+class EngineStartTimeoutError(EngineError):
+    """The engine runs but does not answer; another one would take as long."""
+
+
 class EngineProcess:
     """A vLLM server under a keeper, reached over a Unix socket that only its owner may open."""
 
@@ -84,7 +88,7 @@ class EngineProcess:
                     return
                 if time.monotonic() > deadline:
                     waited = self._settings.engine_start_seconds
-                    raise EngineError(
+                    raise EngineStartTimeoutError(
                         f"the engine did not answer within {waited:g} seconds "
                         f"(GATE_ENGINE_START_SECONDS): {self.last_words()}"
                     )
