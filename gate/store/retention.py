@@ -49,10 +49,12 @@ def prune(engine: Engine, settings: Settings, dry_run: bool = False) -> Pruned:
     now = datetime.now(UTC)
     transcripts = samples = 0
     for transcript in _kept(engine):
-        with Session(engine) as session, session.begin():
+        with Session(engine) as session:
             found = _prune(session, transcript, days, now)
-            if dry_run:
+            if dry_run or found is None:
                 session.rollback()
+            else:
+                session.commit()
         if found is not None:
             transcripts, samples = transcripts + 1, samples + found
     if transcripts and not dry_run:
@@ -94,12 +96,15 @@ def _kept(engine: Engine) -> list[str]:
 
 def _prune(session: Session, transcript: str, days: Days, now: datetime) -> int | None:
     """Delete a transcript's samples and return how many; None if somebody may need them."""
+    # Looked at before anything is locked, since most transcripts are not old.
+    if not _all_done(session, transcript, days, now):
+        return None
+    session.rollback()
     # The lock makes a run that is about to use this transcript wait, and then sample it anew:
     # on PostgreSQL the row's, on SQLite the one that the first write takes.
     session.execute(select(TranscriptRow.id).filter_by(id=transcript).with_for_update())
     session.execute(update(TranscriptRow).filter_by(id=transcript).values(pruned_at=now))
-    if not all(_is_done(session, row, days, now) for row in _users(session, transcript)):
-        session.rollback()
+    if not _all_done(session, transcript, days, now):
         return None
     mine = select(SampleRow.id).where(SampleRow.transcript_id == transcript)
     count = session.scalar(select(func.count()).select_from(mine.subquery())) or 0
@@ -108,17 +113,16 @@ def _prune(session: Session, transcript: str, days: Days, now: datetime) -> int 
     return count
 
 
-def _users(session: Session, transcript: str) -> list[SubmissionRow]:
-    return list(
-        session.scalars(
-            select(SubmissionRow).where(
-                or_(
-                    SubmissionRow.candidate_transcript == transcript,
-                    SubmissionRow.baseline_transcript == transcript,
-                )
+def _all_done(session: Session, transcript: str, days: Days, now: datetime) -> bool:
+    users = session.scalars(
+        select(SubmissionRow).where(
+            or_(
+                SubmissionRow.candidate_transcript == transcript,
+                SubmissionRow.baseline_transcript == transcript,
             )
         )
     )
+    return all(_is_done(session, row, days, now) for row in users)
 
 
 def _is_done(session: Session, row: SubmissionRow, days: Days, now: datetime) -> bool:
