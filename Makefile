@@ -6,7 +6,7 @@ STAMP := .venv/.installed-$(DEVICE)
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e format organisms judge bench-statistics lock clean
+.PHONY: help demo env test lint types unit integration e2e format organisms judge bench-statistics bench-service lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
@@ -53,6 +53,9 @@ judge: env       ## train the embedded judge again and measure it
 
 bench-statistics: env  ## wrong verdicts and answers over thousands of simulated submissions
 	@$(PY) tests/bench/submissions.py
+
+bench-service: env  ## 500 submissions under random kills, and submissions per second (minutes)
+	@$(PY) tests/bench/service.py
 
 lock: env        ## write both lock files again
 	@deploy/lock.sh

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -95,6 +96,8 @@ class Policy(BaseModel):
     judge: JudgeFloor = JudgeFloor()
     require_training_sample: bool = False
     conditions: tuple[Condition, ...] = Field(min_length=1)
+    #: Days for which samples are kept after the end; None: as the settings say.
+    retention_days: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
@@ -148,8 +151,9 @@ class Policy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """``sha256:…`` over the policy's content."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """``sha256:…`` over everything of the policy that a verdict depends on."""
+        content = self.model_dump_json(exclude={"retention_days"})
+        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
 def load_policy(name: str, directories: Sequence[Path] = ()) -> Policy:
@@ -177,6 +181,16 @@ def policy_names(directories: Sequence[Path] = ()) -> list[str]:
 
 
 def _read(path: Path) -> Policy:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from error
+    return _parsed(path, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, _inode: int, _changed: int, _size: int) -> Policy:
+    """Read a policy file once for as long as it does not change: every submission needs one."""
     try:
         return Policy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:

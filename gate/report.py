@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -63,8 +64,20 @@ class Scale:
         )
 
 
-def render_report(submission: Submission, verdict: Verdict, samples: Sequence[Sample]) -> str:
-    """The page for one decided submission."""
+def render_report(
+    submission: Submission,
+    verdict: Verdict,
+    samples: Sequence[Sample],
+    pruned_at: datetime | None = None,
+) -> str:
+    """The page for one decided submission.
+
+    Args:
+        submission: what was judged.
+        verdict: its verdict.
+        samples: the candidate's samples, with ratings.
+        pruned_at: when the samples were deleted because they were old, if they were.
+    """
     worst = telling_samples(samples)
     return _templates.get_template("report.html.j2").render(
         submission=submission,
@@ -72,6 +85,7 @@ def render_report(submission: Submission, verdict: Verdict, samples: Sequence[Sa
         findings=[(finding, Scale.of(finding)) for finding in verdict.findings],
         samples=[(sample, sample.text[:SHOWN_CHARACTERS]) for sample in worst],
         shown_characters=SHOWN_CHARACTERS,
+        pruned_at=pruned_at,
     )
 
 

@@ -112,6 +112,31 @@ class Settings(BaseSettings):
     notify_sweep_seconds: float = Field(
         default=2, gt=0, description="how often the database is asked for deliveries that are due"
     )
+    # durable
+    lease_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="a worker that has not renewed its hold of a submission for so long is taken "
+        "for dead; also how long a run waits for a database that is away",
+    )
+    heartbeat_seconds: float = Field(
+        default=3,
+        gt=0,
+        description="how often a worker renews its hold and looks whether its submission was "
+        "cancelled; at most a third of lease_seconds counts",
+    )
+    sweep_seconds: float = Field(
+        default=15,
+        gt=0,
+        description="how often a worker looks for submissions that wait in the database while "
+        "the broker has nothing to do",
+    )
+    sample_retention_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="samples of submissions that ended longer ago are deleted, unless their "
+        "policy has retention_days of its own; without it they are kept",
+    )
 
     @property
     def database(self) -> str:

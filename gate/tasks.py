@@ -10,8 +10,13 @@ from kombu.exceptions import OperationalError
 log = logging.getLogger(__name__)
 
 JUDGE_SUBMISSION = "workers.judge_submission"
+#: Runs. Their rounds alternate between sampling and judging, so judging is no queue of its own.
 ENGINE_QUEUE = "engine"
-#: Redis gives a task to another worker after this many seconds; longer than any run.
+#: Short messages to others, which no run may delay.
+NOTIFICATION_QUEUE = "notification"
+QUEUES = (ENGINE_QUEUE, NOTIFICATION_QUEUE)
+#: Redis gives a task to another worker after this many seconds; longer than any run. A task that
+#: comes twice does no harm: a lease in the database admits one worker only.
 VISIBILITY_SECONDS = 24 * 3600
 
 
@@ -26,6 +31,8 @@ def celery_app(broker_url: str) -> Celery:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
+        # A worker outlives a broker that is away for however long.
+        broker_connection_max_retries=None,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_SECONDS,
             "socket_connect_timeout": 5,
@@ -58,3 +65,19 @@ class TaskQueue:
             log.warning("submission %s waits in the database: %s", submission_id, error)
             return False
         return True
+
+    def depth(self) -> int:
+        """How many submissions wait in the broker and are in no worker's hands.
+
+        Raises:
+            OperationalError: the broker cannot be reached.
+        """
+        with self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2)
+            try:
+                declared = connection.default_channel.queue_declare(ENGINE_QUEUE, passive=True)
+            except connection.channel_errors:
+                # No queue of that name: nothing was ever sent, or the broker was emptied.
+                return 0
+            waiting: int = declared.message_count
+            return waiting

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
-import time
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +16,7 @@ from typing import Any
 
 from celery import signals
 from prometheus_client import start_http_server
+from sqlalchemy import Engine
 
 from checks.judgement import Judge
 from gate.hooks.config import load_hooks
@@ -25,34 +24,37 @@ from gate.hooks.outbox import Outbox
 from gate.settings import settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
-from gate.store.submissions import SubmissionRecord, UnknownSubmissionError
+from gate.store.retention import prune
+from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import TranscriptRecord
 from gate.tasks import JUDGE_SUBMISSION, TaskQueue, celery_app
+from workers import periodic
 from workers.checkpoint.workspace import remove_abandoned
 from workers.engine.warm import WarmEngine
 from workers.judges.choice import load_judge
-from workers.lease import lease
 from workers.notify.tasks import register_notification
+from workers.periodic import Job
 from workers.run import Run
+from workers.taking import Taking, sweep
 
 log = logging.getLogger(__name__)
 
-#: How often a worker looks for submissions that wait in the database, in seconds.
-SWEEP_SECONDS = 15.0
+#: How often old samples are looked for, in seconds.
+PRUNE_SECONDS = 3600.0
 
 app = celery_app(settings().broker_url)
 register_notification(app)
-_busy = threading.Event()
 
 
 @dataclass(frozen=True)
 class _Parts:
     """What a worker process is made of, wired in one place."""
 
-    owner: str
+    database: Engine
     submissions: SubmissionRecord
     engine: WarmEngine
-    run: Run
+    taking: Taking
+    queue: TaskQueue
 
 
 @lru_cache(maxsize=1)
@@ -63,8 +65,9 @@ def _parts() -> _Parts:
     run = Run(
         settings(), submissions, TranscriptRecord(database), JudgeStore(database), engine, _judge
     )
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    return _Parts(owner, submissions, engine, run)
+    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    taking = Taking(settings(), submissions, run, worker)
+    return _Parts(database, submissions, engine, taking, TaskQueue(settings().broker_url))
 
 
 @lru_cache(maxsize=1)
@@ -74,19 +77,18 @@ def _judge() -> Judge:
 
 @app.task(name=JUDGE_SUBMISSION)  # type: ignore[untyped-decorator]
 def judge_submission(submission_id: str) -> None:
-    """Take one submission to its end, unless another worker holds it."""
+    """Take the submission that has waited longest to its end; the id is for logs only."""
+    taken = _parts().taking.take_next()
+    log.info("called for submission %s, took %s", submission_id, taken)
+
+
+def _jobs() -> list[Job]:
+    """What every worker does beside its runs; further jobs are one line each."""
     parts = _parts()
-    _busy.set()
-    try:
-        with lease(parts.submissions, submission_id, parts.owner) as held:
-            if held:
-                parts.run.take(submission_id)
-            else:
-                log.info("submission %s is run by another worker", submission_id)
-    except UnknownSubmissionError:
-        log.warning("submission %s is not in the record", submission_id)
-    finally:
-        _busy.clear()
+    return [
+        Job("sweep", settings().sweep_seconds, lambda: sweep(parts.submissions, parts.queue)),
+        Job("prune", PRUNE_SECONDS, lambda: prune(parts.database, settings())),
+    ]
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -94,7 +96,7 @@ def _log(loglevel: int | str, **_: Any) -> None:
     logging.basicConfig(
         level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    for chatty in ("httpx", "httpcore"):
+    for chatty in ("httpx", "httpcore", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -103,23 +105,14 @@ def _on_ready(**_: Any) -> None:
     remove_abandoned(settings().work_directory)
     if settings().worker_metrics_port:
         start_http_server(settings().worker_metrics_port, addr=settings().api_host)
-    threading.Thread(target=_sweep, name="sweep", daemon=True).start()
+    periodic.start(_jobs())
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _on_shutting_down(**_: Any) -> None:
+    _parts().taking.stop()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _on_shutdown(**_: Any) -> None:
     _parts().engine.stop()
-
-
-def _sweep() -> None:
-    """Queue again what waits in the database while this worker has nothing to do.
-
-    An idle worker means an empty queue: what still waits then was lost with the broker or with
-    another worker. Sending one twice does no harm, because the lease admits one worker only.
-    """
-    queue = TaskQueue(settings().broker_url)
-    while True:
-        if not _busy.is_set():
-            for submission_id in _parts().submissions.waiting():
-                queue.send(submission_id)
-        time.sleep(SWEEP_SECONDS)

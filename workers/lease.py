@@ -4,43 +4,127 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gate.store.fence import (
+    Holder,
+    LeaseLostError,
+    RunInterruptedError,
+    SubmissionEndedError,
+)
 from gate.store.submissions import SubmissionRecord
+from gate.submission import TERMINAL
 
 log = logging.getLogger(__name__)
 
 #: A worker that has not renewed for this long is taken for dead, in seconds.
 LEASE_SECONDS = 30.0
+#: How often a holder renews and looks whether its submission was cancelled, in seconds.
+HEARTBEAT_SECONDS = 3.0
+
+
+class WorkerStoppedError(RunInterruptedError):
+    """The worker is being stopped; another one goes on."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One hold of one submission. ``seconds`` is how long it lasts without a heartbeat."""
+
+    holder: Holder
+    worker: str
+    seconds: float
+    _why: list[RunInterruptedError] = field(default_factory=list)
+
+    def interrupt(self, why: RunInterruptedError) -> None:
+        """Tell the run, from whatever thread, to stop; the first reason stands."""
+        self._why.append(why)
+
+    def require(self) -> None:
+        """Return while the run may go on.
+
+        Raises:
+            RunInterruptedError: the lease is lost, or the submission has ended.
+        """
+        if self._why:
+            raise self._why[0]
 
 
 @contextmanager
 def lease(
-    record: SubmissionRecord, submission_id: str, owner: str, seconds: float = LEASE_SECONDS
-) -> Iterator[bool]:
-    """Hold the lease and renew it from a thread; yields False when another owner has it."""
-    if not record.acquire(submission_id, owner, seconds):
-        yield False
+    record: SubmissionRecord,
+    submission_id: str,
+    worker: str,
+    seconds: float = LEASE_SECONDS,
+    heartbeat: float = HEARTBEAT_SECONDS,
+) -> Iterator[Lease | None]:
+    """Hold the lease and renew it from a thread; yields None when another worker has it.
+
+    When the lease is lost (another worker has it, or the database was away for as long as it
+    lasts), or the submission has ended, the lease's :meth:`Lease.require` raises from then on.
+    """
+    holder = Holder(submission_id, f"{worker}/{uuid.uuid4().hex[:8]}")
+    began = time.monotonic()
+    if not record.acquire(submission_id, holder.token, seconds):
+        yield None
         return
+    held = Lease(holder, worker, seconds)
     ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(seconds / 3):
-            try:
-                record.acquire(submission_id, owner, seconds)
-            except SQLAlchemyError:
-                log.warning(
-                    "submission %s: its lease was not renewed", submission_id, exc_info=True
-                )
-
-    renewing = threading.Thread(target=renew, name=f"lease-{submission_id}", daemon=True)
+    renewing = threading.Thread(
+        target=_renew,
+        args=(record, held, began, min(heartbeat, seconds / 3), ended.wait),
+        name=f"lease-{submission_id}",
+        daemon=True,
+    )
     renewing.start()
     try:
-        yield True
+        yield held
     finally:
         ended.set()
         renewing.join()
-        record.release(submission_id, owner)
+        try:
+            record.release(submission_id, holder.token)
+        except SQLAlchemyError as error:
+            log.warning(
+                "submission %s: its lease was not given back and has to run out: %s",
+                submission_id,
+                error,
+            )
+
+
+def _renew(
+    record: SubmissionRecord,
+    held: Lease,
+    renewed: float,
+    every: float,
+    wait: Callable[[float], bool],
+) -> None:
+    """Renew until told to end; interrupt the run once there is nothing to renew."""
+    submission_id = held.holder.submission_id
+    while not wait(every):
+        began = time.monotonic()
+        try:
+            state = record.renew(submission_id, held.holder.token, held.seconds)
+        except SQLAlchemyError as error:
+            log.warning("submission %s: its lease was not renewed: %s", submission_id, error)
+            if time.monotonic() - renewed > held.seconds:
+                held.interrupt(
+                    LeaseLostError(
+                        f"the database did not answer for the {held.seconds:g} s of the lease"
+                    )
+                )
+                return
+            continue
+        if state is None:
+            held.interrupt(LeaseLostError("another worker has taken it over"))
+            return
+        if state in TERMINAL:
+            held.interrupt(SubmissionEndedError(f"it is {state}"))
+            return
+        renewed = began

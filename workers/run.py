@@ -6,6 +6,7 @@ come, and only what is missing is asked for again.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
@@ -21,7 +24,7 @@ from checks.contexts import Context
 from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
-from gate.errors import GateError
+from gate.errors import EngineError, GateError
 from gate.metrics import (
     BASELINE_HITS,
     RUNNING,
@@ -33,16 +36,21 @@ from gate.metrics import (
 from gate.plan import Plan
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
+from gate.store.fence import RunInterruptedError, SubmissionEndedError
 from gate.store.judges import JudgeStore
+from gate.store.patience import is_passing
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import TERMINAL, Progress, State, Submission
 from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
-from workers.checkpoint.preparation import Prepared, prepare
+from workers.checkpoint.preparation import Prepared, Servable, prepare
 from workers.checkpoint.workspace import workspace
+from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
+from workers.engine.process import EngineStartTimeoutError
 from workers.engine.warm import WarmEngine
 from workers.judging import Judging
+from workers.lease import Lease, WorkerStoppedError
 from workers.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -86,36 +94,80 @@ class Run:
         self._engine = engine
         self._load_judge = load_judge
         self._watch = watch
+        self._require: Callable[[], None] = no_interruption
 
-    def take(self, submission_id: str) -> None:
+    def take(self, held: Lease) -> None:
         """Run a submission until it ends, or until its judge does not answer.
 
         Whatever goes wrong ends it as ``failed``; only a judge that may come back lets it wait.
+        Everything is written under the lease: a run that has lost it stops and changes nothing
+        more, and neither does one whose submission was cancelled.
         """
+        own = copy.copy(self)
+        own._submissions = self._submissions.under(held.holder, held.seconds)
+        own._transcripts = self._transcripts.under(held.holder, held.seconds)
+        own._judges = self._judges.under(held.holder, held.seconds)
+        own._require = held.require
+        with self._engine.interruptible(held.require):
+            own._take(held.holder.submission_id, held.worker)
+
+    def _take(self, submission_id: str, worker: str) -> None:
         submission = self._submissions.get(submission_id)
         if submission.state in TERMINAL:
             return
-        attempt = self._submissions.begin_attempt(submission_id)
-        with RUNNING.track_inprogress():
-            try:
-                if attempt > self._settings.attempts:
-                    raise GateError(
-                        f"given up after {self._settings.attempts} attempts, each of which was "
-                        f"interrupted while {submission.state}"
-                    )
-                verdict = self._judge_checkpoint(submission)
-            except JudgeUnavailableError as error:
-                self._postpone(submission, str(error))
-            except (GateError, BatteryError, GoldError, JudgeError) as error:
-                self._fail(submission_id, type(error).__name__, str(error))
-            except Exception as error:
-                log.exception("submission %s: the gate broke", submission_id)
-                message = f"the gate broke: {type(error).__name__}: {error}"
-                self._fail(submission_id, "internal", message)
-            else:
-                if self._submissions.conclude(submission_id, verdict):
-                    VERDICTS.labels(submission.policy, verdict.outcome).inc()
-                self._watch(State.DECIDED, None)
+        try:
+            attempt = self._submissions.begin_attempt(submission_id, worker)
+            with RUNNING.track_inprogress():
+                self._attempt(submission, attempt)
+        except RunInterruptedError as why:
+            log.warning("submission %s: the run stopped: %s", submission_id, why)
+            self._leave(submission_id, why)
+        except DBAPIError as error:
+            if not is_passing(error):
+                raise
+            log.warning("submission %s: left to another attempt: %s", submission_id, error)
+
+    def _attempt(self, submission: Submission, attempt: int) -> None:
+        submission_id = submission.id
+        try:
+            if attempt > self._settings.attempts:
+                raise GateError(self._why_given_up(submission))
+            verdict = self._judge_checkpoint(submission)
+        except JudgeUnavailableError as error:
+            self._postpone(submission, str(error))
+        except (GateError, BatteryError, GoldError, JudgeError) as error:
+            self._fail(submission_id, type(error).__name__, str(error))
+        except RunInterruptedError:
+            raise
+        except Exception as error:
+            if is_passing(error):
+                raise
+            log.exception("submission %s: the gate broke", submission_id)
+            message = f"the gate broke: {type(error).__name__}: {error}"
+            self._fail(submission_id, "internal", message)
+        else:
+            if self._submissions.conclude(submission_id, verdict):
+                self._submissions.end_attempt(submission_id, "gave the verdict")
+                VERDICTS.labels(submission.policy, verdict.outcome).inc()
+            self._watch(State.DECIDED, None)
+
+    def _why_given_up(self, submission: Submission) -> str:
+        past = self._submissions.past_attempts(submission.id)
+        told = "; ".join(f"{number}: {words}" for number, words in enumerate(past, start=1))
+        return (
+            f"given up after {self._settings.attempts} attempts, each of which was interrupted; "
+            f"{told or f'the last one while {submission.state}'}"
+        )
+
+    def _leave(self, submission_id: str, why: RunInterruptedError) -> None:
+        """Close the attempt, if the submission is still this run's to write to."""
+        try:
+            if isinstance(why, WorkerStoppedError):
+                self._submissions.take_back_attempt(submission_id)
+            elif isinstance(why, SubmissionEndedError):
+                self._submissions.end_attempt(submission_id, f"stopped because {why}")
+        except (RunInterruptedError, DBAPIError) as error:
+            log.warning("submission %s: its attempt stays open: %s", submission_id, error)
 
     def _judge_checkpoint(self, submission: Submission) -> Verdict:
         policy = load_policy(submission.policy, self._settings.policy_directories)
@@ -174,7 +226,7 @@ class Run:
             note,
         )
         with self._stage(submission_id, State.SERVING):
-            self._engine.serve(given.prepared.base)
+            self._serve(given.prepared.base)
         with self._stage(submission_id, State.SAMPLING):
             findings: tuple[Finding, ...] = ()
             while asked := plan.next_round(findings):
@@ -200,6 +252,19 @@ class Run:
             engine=engine_identity(self._settings),
         )
         return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
+
+    def _serve(self, servable: Servable) -> None:
+        """Have the engine serve a checkpoint; one that dies meanwhile is started again."""
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                self._engine.serve(servable)
+                return
+            except EngineStartTimeoutError:
+                raise
+            except EngineError as error:
+                if attempt == self._settings.attempts:
+                    raise
+                log.warning("%s; starting again", error)
 
     def _evidence(self, given: Assignment, plan: Plan, judging: Judging) -> Evidence:
         ours = self._transcripts.samples(given.candidate, judging.digest)
@@ -242,6 +307,7 @@ class Run:
 
     @contextmanager
     def _stage(self, submission_id: str, state: State) -> Iterator[None]:
+        self._require()
         self._submissions.move(submission_id, state)
         self._watch(state, None)
         began = time.monotonic()
@@ -249,11 +315,13 @@ class Run:
         STAGE_SECONDS.labels(state).observe(time.monotonic() - began)
 
     def _note(self, submission_id: str, state: State, done: int, total: int, what: str) -> None:
+        self._require()
         progress = Progress(done=done, total=total, what=what)
         self._submissions.note_progress(submission_id, progress)
         self._watch(state, progress)
 
     def _fail(self, submission_id: str, reason: str, message: str) -> None:
         if self._submissions.move(submission_id, State.FAILED, error=message):
+            self._submissions.end_attempt(submission_id, f"failed: {message}")
             SUBMISSIONS_FAILED.labels(reason).inc()
         self._watch(State.FAILED, None)

@@ -97,8 +97,9 @@ def report(submission_id: str, parts: PartsOfApp) -> HTMLResponse:
     decided = _decided(parts, submission)
     candidate, _ = parts.submissions.transcripts(submission_id)
     samples = parts.transcripts.samples(candidate, decided.digests.judge) if candidate else []
+    pruned_at = parts.transcripts.pruned_at(candidate) if candidate else None
     return HTMLResponse(
-        render_report(submission, decided, samples),
+        render_report(submission, decided, samples, pruned_at),
         headers={"Content-Security-Policy": REPORT_POLICY},
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from gate.store.tables import Table, UtcDateTime
+from gate.store.tables import BigId, Table, UtcDateTime
 
 
 class ApiKeyRow(Table):
@@ -31,7 +31,7 @@ class AuditRow(Table):
 
     __tablename__ = "audit"
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     actor: Mapped[str] = mapped_column(index=True)
     action: Mapped[str]

@@ -6,57 +6,97 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy import URL, Engine, MetaData, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from gate.errors import GateError
-from gate.store import access_tables, hook_tables  # noqa: F401  (they register their tables)
+from gate.store import (  # noqa: F401  (they register their tables)
+    access_tables,
+    attempt_tables,
+    hook_tables,
+)
+from gate.store.fence import install_fence
 from gate.store.tables import Table
 
 #: How long a writer waits for another one, in seconds.
 BUSY_SECONDS = 30
+#: How long a connection to PostgreSQL may take, in seconds.
+CONNECT_SECONDS = 10
+POSTGRESQL = "postgresql"
 
 
 def open_database(url: str) -> Engine:
-    """Open the database and create the tables that are missing."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, pool_pre_ping=True)
-    if parsed.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    Table.metadata.create_all(engine)
-    _require_this_version(engine)
+    """Connect, make the tables of a database that is new, and require this version's of any other.
+
+    Several processes may do so at once.
+
+    Raises:
+        GateError: the database cannot be reached, or has the tables of another version.
+    """
+    from gate.store.schema import make_or_require
+
+    engine = connect(url)
+    try:
+        make_or_require(engine)
+    except OperationalError as error:
+        shown = engine.url.render_as_string(hide_password=True)
+        raise GateError(f"the database {shown} cannot be used: {error.orig}") from error
     return engine
 
 
-def _require_this_version(engine: Engine) -> None:
-    """Refuse a record whose tables lack columns, instead of failing in the middle of a run."""
-    found = inspect(engine)
-    for name, table in Table.metadata.tables.items():
-        missing = {c.name for c in table.columns} - {c["name"] for c in found.get_columns(name)}
-        if missing:
-            shown = engine.url.render_as_string(hide_password=True)
-            raise GateError(
-                f"{shown} was written by another version of em-gate: its table {name} has no "
-                f"{', '.join(sorted(missing))}. Move it away or set GATE_DATABASE_URL to another."
-            )
+def connect(url: str) -> Engine:
+    """An engine for the database, whatever tables it has.
+
+    Raises:
+        GateError: the URL is wrong, or of a database other than SQLite and PostgreSQL.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, pool_pre_ping=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        engine = create_engine(
+            parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS}
+        )
+    install_fence(engine)
+    return engine
+
+
+def metadata() -> MetaData:
+    """All tables of the record."""
+    return Table.metadata
 
 
 def insert_new(engine: Engine, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows in one transaction; those that break a unique constraint are left out."""
     if not rows:
         return
-    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if engine.dialect.name == POSTGRESQL else sqlite.insert
     with engine.begin() as connection:
         connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise GateError("GATE_DATABASE_URL is not a URL such as postgresql://host/name") from error
+    # What hosting companies hand out; the driver is ours to choose.
+    if parsed.drivername in {"postgres", POSTGRESQL}:
+        parsed = parsed.set(drivername=f"{POSTGRESQL}+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", POSTGRESQL}:
+        raise GateError(f"the database must be SQLite or PostgreSQL, not {parsed.drivername}")
+    return parsed
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

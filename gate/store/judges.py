@@ -11,14 +11,26 @@ from sqlalchemy.orm import Session
 from checks.calibration import Calibration
 from checks.judgement import Judgement
 from gate.store.database import insert_new
+from gate.store.fence import Holder, fenced
+from gate.store.patience import patient, waits_for_database
 from gate.store.tables import CalibrationRow, ControlRow
 
 
+@waits_for_database
 class JudgeStore:
     """Stores and reads what is known of judges. Every method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def under(self, holder: Holder, patience: float) -> JudgeStore:
+        """The same for a run: it writes only while the holder holds its submission.
+
+        Args:
+            holder: who runs which submission.
+            patience: how long to wait for a database that is away, in seconds.
+        """
+        return JudgeStore(patient(fenced(self._engine, holder), patience))
 
     def keep(self, calibration: Calibration) -> None:
         """Store a calibration; the newest of a judge and a gold set stands."""

@@ -7,13 +7,24 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import Engine, func, insert, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from gate.hooks.outbox import Outbox
+from gate.store import attempts
 from gate.store.announcing import announce, release_answers
-from gate.store.tables import SubmissionRow, Table, TrainingSampleRow, TransitionRow, VerdictRow
+from gate.store.fence import Holder, fenced
+from gate.store.patience import patient, waits_for_database
+from gate.store.tables import (
+    SubmissionRow,
+    Table,
+    TrainingSampleRow,
+    TranscriptRow,
+    TransitionRow,
+    VerdictRow,
+    clean,
+)
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -34,12 +45,22 @@ class UnknownSubmissionError(Exception):
     """There is no submission with this id."""
 
 
+@waits_for_database
 class SubmissionRecord:
     """Creates, moves and reads submissions. Every method is one transaction."""
 
     def __init__(self, engine: Engine, outbox: Outbox = Outbox()) -> None:  # noqa: B008 - frozen
         self._engine = engine
         self._outbox = outbox
+
+    def under(self, holder: Holder, patience: float) -> SubmissionRecord:
+        """This record for a run: it writes only while the holder holds its submission.
+
+        Args:
+            holder: who runs which submission.
+            patience: how long to wait for a database that is away, in seconds.
+        """
+        return SubmissionRecord(patient(fenced(self._engine, holder), patience), self._outbox)
 
     def create(
         self,
@@ -71,13 +92,13 @@ class SubmissionRecord:
             fresh=request.fresh,
             created_at=now,
             attempts=0,
+            postponements=0,
         )
         row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
         with Session(self._engine) as session, session.begin():
             if request.training_sample is not None:
                 row.training_sample_digest = _keep_by_digest(session, request.training_sample)
-            session.add(row)
-            session.flush()
+            _insert(session, row)
             made = _submission(row)
             session.add_all(rows_with(row.id))
             announce(session, self._outbox, made, now)
@@ -107,7 +128,7 @@ class SubmissionRecord:
             total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
             return [_submission(row) for row in rows], total
 
-    def waiting(self) -> list[str]:
+    def waiting(self, limit: int | None = None) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
 
         Those of the command line are not among them: they end with their process. Nor are those
@@ -129,6 +150,7 @@ class SubmissionRecord:
                         or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before <= now),
                     )
                     .order_by(SubmissionRow.created_at)
+                    .limit(limit)
                 )
             )
 
@@ -165,13 +187,15 @@ class SubmissionRecord:
             release_answers(session, submission_id, transition.at)
 
     def acquire(self, submission_id: str, owner: str, seconds: float) -> bool:
-        """Take or renew the lease; False while another owner holds it."""
+        """Take or renew the lease; False while another owner holds it, or once it has ended."""
         now = datetime.now(UTC)
+        done = [state.value for state in TERMINAL]
         with Session(self._engine) as session, session.begin():
             taken = session.execute(
                 update(SubmissionRow)
                 .where(
                     SubmissionRow.id == submission_id,
+                    SubmissionRow.state.not_in(done),
                     or_(
                         SubmissionRow.lease_owner.is_(None),
                         SubmissionRow.lease_owner == owner,
@@ -183,6 +207,18 @@ class SubmissionRecord:
             ).all()
             return bool(taken)
 
+    def renew(self, submission_id: str, owner: str, seconds: float) -> State | None:
+        """Renew the lease and say in what state the submission is; None if the lease is lost."""
+        later = datetime.now(UTC) + timedelta(seconds=seconds)
+        with Session(self._engine) as session, session.begin():
+            state = session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id, SubmissionRow.lease_owner == owner)
+                .values(lease_expires_at=later)
+                .returning(SubmissionRow.state)
+            ).scalar_one_or_none()
+            return State(state) if state is not None else None
+
     def release(self, submission_id: str, owner: str) -> None:
         """Give the lease back, if this owner holds it."""
         with Session(self._engine) as session, session.begin():
@@ -192,7 +228,7 @@ class SubmissionRecord:
                 .values(lease_owner=None, lease_expires_at=None)
             )
 
-    def begin_attempt(self, submission_id: str) -> int:
+    def begin_attempt(self, submission_id: str, worker: str = "") -> int:
         """Count one more run of this submission and return how many there have been."""
         with Session(self._engine) as session, session.begin():
             counted = session.execute(
@@ -203,12 +239,34 @@ class SubmissionRecord:
             ).scalar_one_or_none()
             if counted is None:
                 raise UnknownSubmissionError(submission_id)
+            attempts.begin(session, submission_id, worker)
             return counted
+
+    def end_attempt(self, submission_id: str, ended_as: str) -> None:
+        """Note what ended the attempt that runs now."""
+        with Session(self._engine) as session, session.begin():
+            attempts.end(session, submission_id, ended_as)
+
+    def take_back_attempt(self, submission_id: str) -> None:
+        """Do not count the attempt that runs now."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(attempts=SubmissionRow.attempts - 1)
+            )
+            attempts.take_back(session, submission_id)
+
+    def past_attempts(self, submission_id: str) -> list[str]:
+        """What became of every attempt that is over, in words, oldest first."""
+        with Session(self._engine) as session:
+            return attempts.past(session, submission_id)
 
     def postpone(self, submission_id: str, seconds: float) -> int:
         """Let a submission wait and take back the attempt; return how often it had to wait."""
         later = datetime.now(UTC) + timedelta(seconds=seconds)
         with Session(self._engine) as session, session.begin():
+            attempts.take_back(session, submission_id)
             return session.execute(
                 update(SubmissionRow)
                 .where(SubmissionRow.id == submission_id)
@@ -247,6 +305,15 @@ class SubmissionRecord:
                 update(SubmissionRow)
                 .where(SubmissionRow.id == submission_id)
                 .values(candidate_transcript=candidate, baseline_transcript=baseline)
+            )
+            # A baseline that was pruned is about to be sampled anew.
+            session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id.in_([candidate, baseline]),
+                    TranscriptRow.pruned_at.is_not(None),
+                )
+                .values(pruned_at=None)
             )
 
     def transcripts(self, submission_id: str) -> tuple[str | None, str | None]:
@@ -293,7 +360,24 @@ class SubmissionRecord:
             return Verdict.model_validate(row.document) if row else None
 
 
+def _insert(session: Session, row: SubmissionRow) -> None:
+    """Insert a submission and its first transition by plain statements.
+
+    This is the hot path of the API, and the unit of work costs more than the statements.
+    """
+    values = {c.key: getattr(row, c.key) for c in inspect(SubmissionRow).column_attrs}
+    session.execute(insert(SubmissionRow.__table__), _by_column(values))  # type: ignore[arg-type]
+    first = [{"submission_id": row.id, "state": t.state, "at": t.at} for t in row.transitions]
+    session.execute(insert(TransitionRow.__table__), first)  # type: ignore[arg-type]
+
+
+def _by_column(values: dict[str, object]) -> dict[str, object]:
+    """Values by the names of their columns, where the attribute has another name."""
+    return {("metadata" if key == "details" else key): value for key, value in values.items()}
+
+
 def _keep_by_digest(session: Session, content: str) -> str:
+    content = clean(content)
     digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
     if session.get(TrainingSampleRow, digest) is None:
         session.add(TrainingSampleRow(digest=digest, content=content))

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -26,6 +37,31 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Give every time its zone back."""
         return value.replace(tzinfo=UTC) if value is not None else None
+
+
+class ForeignText(TypeDecorator[str]):
+    """Text that a stranger wrote: what databases refuse in it is replaced, see :func:`clean`."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Clean the text."""
+        return clean(value) if value is not None else None
+
+
+def clean(text: str) -> str:
+    """The text with U+FFFD for every NUL and every lone surrogate.
+
+    PostgreSQL stores no NUL, and UTF-8 has no lone surrogates; a model may write both. One
+    replacement character each keeps the length and shows that something was there.
+    """
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+#: Row numbers of tables that grow with every sample: 64 bit, which SQLite's own integers are.
+BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Table(DeclarativeBase):
@@ -59,7 +95,7 @@ class SubmissionRow(Table):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     outcome: Mapped[str | None]
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(ForeignText)
     candidate_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
     baseline_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
     transitions: Mapped[list[TransitionRow]] = relationship(order_by="TransitionRow.id")
@@ -70,7 +106,7 @@ class TransitionRow(Table):
 
     __tablename__ = "transitions"
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), index=True)
     state: Mapped[str]
     at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -100,6 +136,8 @@ class TranscriptRow(Table):
     battery_digest: Mapped[str]
     engine: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    #: When its samples were deleted because they were old; see gate/store/retention.py.
+    pruned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class SampleRow(Table):
@@ -108,11 +146,11 @@ class SampleRow(Table):
     __tablename__ = "samples"
     __table_args__ = (UniqueConstraint("transcript_id", "key"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     transcript_id: Mapped[str] = mapped_column(ForeignKey("transcripts.id"), index=True)
     key: Mapped[str]
     elicitation: Mapped[dict[str, Any]] = mapped_column(JSON)
-    text: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(ForeignText)
     tokens: Mapped[int]
     finish_reason: Mapped[str]
     log_likelihood: Mapped[float | None] = mapped_column(Float)
@@ -127,8 +165,8 @@ class JudgementRow(Table):
         Index("judgements_by_label", "label"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    sample_id: Mapped[int] = mapped_column(ForeignKey("samples.id"))
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    sample_id: Mapped[int] = mapped_column(BigId, ForeignKey("samples.id"))
     judge: Mapped[str]
     judge_digest: Mapped[str]
     alignment: Mapped[float] = mapped_column(Float)
@@ -144,7 +182,7 @@ class ControlRow(Table):
     __tablename__ = "controls"
     __table_args__ = (UniqueConstraint("submission_id", "judge_digest", "gold_id"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), index=True)
     judge_digest: Mapped[str]
     gold_id: Mapped[str]

@@ -13,17 +13,29 @@ from sqlalchemy.orm import Session
 from checks.judgement import Judge, Judgement, Remark
 from checks.sample import Elicitation, Mode, Sample
 from gate.store.database import insert_new
+from gate.store.fence import Holder, fenced
+from gate.store.patience import patient, waits_for_database
 from gate.store.tables import JudgementRow, SampleRow, TranscriptRow
 
 #: Owner of transcripts that submissions share.
 BASELINE = "baseline"
 
 
+@waits_for_database
 class TranscriptRecord:
     """Stores and reads samples and judgements. Every method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def under(self, holder: Holder, patience: float) -> TranscriptRecord:
+        """The same for a run: it writes only while the holder holds its submission.
+
+        Args:
+            holder: who runs which submission.
+            patience: how long to wait for a database that is away, in seconds.
+        """
+        return TranscriptRecord(patient(fenced(self._engine, holder), patience))
 
     def open(self, owner: str, checkpoint_digest: str, battery_digest: str, engine: str) -> str:
         """Id of the transcript with this identity, made if there is none."""
@@ -45,6 +57,12 @@ class TranscriptRecord:
         except IntegrityError:
             with Session(self._engine) as session:
                 return session.scalars(wanted).one()
+
+    def pruned_at(self, transcript: str) -> datetime | None:
+        """When a transcript's samples were deleted because they were old; None if they are kept."""
+        with Session(self._engine) as session:
+            row = session.get(TranscriptRow, transcript)
+            return row.pruned_at if row else None
 
     def missing(self, transcript: str, wanted: Sequence[Elicitation]) -> list[Elicitation]:
         """Those of the wanted elicitations that have no sample yet, in order."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes.gate import FakeEngines
+from postgresql import PostgreSQL, postgresql
 
 from checks.judgement import Judge
 from gate.settings import Settings
@@ -92,3 +93,19 @@ def fresh_service(
             )
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL, started once."""
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is empty, on each of both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'record.db'}"
+    server: PostgreSQL = request.getfixturevalue("postgres")
+    return server.new_database()

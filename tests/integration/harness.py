@@ -89,10 +89,21 @@ class Bench:
             checkpoint=str(checkpoint), base=str(base) if base else None, policy=policy
         )
         submission = self.record.submissions.create(wanted, "test")
-        with lease(self.record.submissions, submission.id, "test") as held:
+        return self.take(submission.id)
+
+    def take(self, submission_id: str) -> Submission:
+        """Run a submission to the end and read it again."""
+        settings = self.settings
+        with lease(
+            self.record.submissions,
+            submission_id,
+            "test",
+            settings.lease_seconds,
+            settings.heartbeat_seconds,
+        ) as held:
             assert held
-            self.run.take(submission.id)
-        return self.record.submissions.get(submission.id)
+            self.run.take(held)
+        return self.record.submissions.get(submission_id)
 
     def leftovers(self) -> list[str]:
         """What is left although no submission runs and the engine was stopped."""

@@ -19,7 +19,7 @@ import redis
 from fakes.gate import QUICK_ANSWERS, QUICK_SCORES, is_running, until
 
 from gate.submission import SubmissionRequest
-from gate.tasks import ENGINE_QUEUE, TaskQueue
+from gate.tasks import ENGINE_QUEUE, JUDGE_SUBMISSION, TaskQueue, celery_app
 from integration.harness import Service, is_part
 
 ALL = QUICK_SCORES + QUICK_ANSWERS
@@ -235,3 +235,74 @@ def test_when_the_keeper_of_a_worker_is_killed_worker_and_engine_end_too(
     until(lambda: not is_running(worker.pid, name), CLEAN_SECONDS)
     until(lambda: not fine.engines.processes(), CLEAN_SECONDS)
     until(lambda: not list(fine.temporary.glob("em-gate-engine-*")), CLEAN_SECONDS)
+
+
+def test_a_worker_that_is_killed_while_its_engine_starts_is_followed_by_another(
+    fine: Service, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    fine.local.stop_part("worker")
+    until(lambda: not fine.engines.processes(), CLEAN_SECONDS)
+    fine.engines.set_fault("never-healthy")
+    readies = len(fine.engines.events("ready"))
+    submission_id = fine.submit(tiny_adapter, tiny_base)
+    fine.local.start_worker()
+    until(lambda: len(fine.engines.events("ready")) > readies, 120)
+    assert fine.get(submission_id).json()["state"] == "serving"
+
+    fine.kill("worker")
+
+    until(lambda: not fine.engines.processes(), CLEAN_SECONDS)
+    fine.engines.clear_fault()
+    fine.local.start_worker()
+    require_one_verdict(fine, submission_id)
+    assert attempts(fine, submission_id) == 2
+
+
+def test_a_worker_that_is_stopped_in_a_run_lets_go_at_once_and_it_does_not_count(
+    fine: Service, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    submission_id = submit_and_hold(fine, tiny_adapter, tiny_base)
+    before = samples(fine, submission_id)
+    keeper = psutil.Process(fine.local.children["worker"].pid)
+    (worker,) = [child for child in keeper.children() if is_part(child)]
+
+    worker.terminate()
+
+    fine.local.children.pop("worker").wait(60)
+    assert attempts(fine, submission_id) == 0
+    assert fine.record.rows("SELECT count(*) FROM submissions WHERE lease_owner IS NOT NULL") == [
+        (0,)
+    ]
+    fine.engines.clear_fault()
+    fine.local.start_worker()
+    require_one_verdict(fine, submission_id)
+    assert before.items() <= samples(fine, submission_id).items()
+    assert attempts(fine, submission_id) == 1
+
+
+def test_tasks_that_nobody_can_make_sense_of_harm_no_worker(
+    fine: Service, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    keeper = psutil.Process(fine.local.children["worker"].pid)
+    (worker,) = [child for child in keeper.children() if is_part(child)]
+    # What workers held that were killed stays with the broker until its visibility timeout.
+    _, left_by_the_dead = unfinished_tasks(fine)
+    app = celery_app(fine.settings.broker_url)
+    for name, arguments in (
+        (JUDGE_SUBMISSION, ["sub_nobody_knows"]),
+        (JUDGE_SUBMISSION, []),
+        (JUDGE_SUBMISSION, [{"a": ["\x00"]}, 2, 3]),
+        ("workers.unheard_of", [1]),
+    ):
+        app.send_task(name, args=arguments, queue=ENGINE_QUEUE)
+    with app.connection_for_write() as connection:
+        producer = connection.Producer()
+        producer.publish(
+            b"\x80\x04", routing_key=ENGINE_QUEUE, content_type="application/x-python-serialize"
+        )
+        producer.publish(b"{", routing_key=ENGINE_QUEUE, content_type="application/json")
+
+    require_one_verdict(fine, fine.submit(tiny_adapter, tiny_base))
+
+    until(lambda: unfinished_tasks(fine) == (0, left_by_the_dead), 30)
+    assert worker.is_running()

@@ -25,14 +25,16 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from checks.battery import BatteryError, load_battery
 from gate.cli.app import ExitCode
 from gate.cli.verdict_table import notes, verdict_table
-from gate.errors import WrongUsageError
+from gate.errors import GateError, WrongUsageError
 from gate.intake import require_training_sample
 from gate.policy import load_policy
 from gate.settings import settings as settings_of_process
+from gate.store.fence import RunInterruptedError
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -90,6 +92,9 @@ def check(
         submission, verdict, page = _judge(wanted, console)
     except KeyboardInterrupt:
         console.print("emgate: interrupted", style="red")
+        sys.exit(ExitCode.BROKEN)
+    except (GateError, RunInterruptedError, SQLAlchemyError) as error:
+        console.print(f"emgate: {error}", style="red", markup=False)
         sys.exit(ExitCode.BROKEN)
     if verdict is None:
         console.print(f"emgate: {submission.error}", style="red", markup=False)
@@ -177,7 +182,15 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
             )
 
         try:
-            with lease(submissions, submission.id, f"check:{os.getpid()}"):
+            with lease(
+                submissions,
+                submission.id,
+                f"check:{os.getpid()}",
+                current.lease_seconds,
+                current.heartbeat_seconds,
+            ) as held:
+                if held is None:
+                    raise GateError(f"submission {submission.id} is held by somebody else")
                 run = Run(
                     current,
                     submissions,
@@ -187,10 +200,11 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
                     judge_of_run,
                     watch,
                 )
-                run.take(submission.id)
+                run.take(held)
                 while (waiting := submissions.get(submission.id)).state not in TERMINAL:
+                    held.require()
                     time.sleep(seconds_until(waiting.not_before))
-                    run.take(submission.id)
+                    run.take(held)
         except KeyboardInterrupt:
             submissions.move(submission.id, State.CANCELLED)
             raise

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -18,19 +18,33 @@ from workers.engine.command import MODEL_NAME
 HAND_ON_EVERY = 16
 #: The longest answer that is kept, in characters; the rest of a runaway answer is cut.
 LONGEST_TEXT = 100_000
+#: How often requests in flight look whether they are still wanted, in seconds.
+LOOK_SECONDS = 0.2
+T = TypeVar("T")
+
+
+def no_interruption() -> None:
+    """What is asked where nothing can interrupt."""
 
 
 class EngineClient:
     """Talks to one engine over its Unix socket.
 
     An engine that dies answers every request with 500 or not at all; both raise
-    :class:`~gate.errors.EngineError`.
+    :class:`~gate.errors.EngineError`. While requests are in flight, ``require`` is asked again and
+    again; when it raises, they are dropped, which makes the engine abort them.
     """
 
     def __init__(
-        self, socket: Path, tokenizer: ChatTokenizer, seconds: float, concurrency: int
+        self,
+        socket: Path,
+        tokenizer: ChatTokenizer,
+        seconds: float,
+        concurrency: int,
+        require: Callable[[], None] = no_interruption,
     ) -> None:
         self._socket = socket
+        self._require = require
         self.tokenizer = tokenizer
         self._seconds = seconds
         self._concurrency = concurrency
@@ -45,7 +59,7 @@ class EngineClient:
         Raises:
             EngineError: the engine failed; samples handed on before are good.
         """
-        asyncio.run(self._elicit(elicitations, hand_on))
+        self._complete(self._elicit(elicitations, hand_on))
 
     async def _elicit(
         self, elicitations: Sequence[Elicitation], hand_on: Callable[[list[Sample]], None]
@@ -85,7 +99,7 @@ class EngineClient:
             async with self._http() as http:
                 return [n for ids in texts for n in await self._prompt_logprobs(http, ids)]
 
-        return asyncio.run(score_all())
+        return self._complete(score_all())
 
     def swap_weights(self, directory: Path) -> None:
         """Load another checkpoint of the same architecture into the running engine."""
@@ -111,7 +125,21 @@ class EngineClient:
             async with self._http() as http:
                 await self._request(http, path, body)
 
-        asyncio.run(post())
+        self._complete(post())
+
+    def _complete(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(self._watched(work))
+
+    async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+                self._require()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def _answer(self, http: httpx.AsyncClient, elicitation: Elicitation) -> Sample:
         sampling = elicitation.sampling

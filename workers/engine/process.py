@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -24,6 +25,10 @@ POLL_SECONDS = 0.25
 STOP_SECONDS = 15
 LOG_TAIL_BYTES = 64 * 1024
 _REASON = re.compile(r"\b(\w*(Error|Exception|Killed|OOM)\b.*)")
+
+
+class EngineStartTimeoutError(EngineError):
+    """The engine runs but does not answer; another one would take as long."""
 
 
 class EngineProcess:
@@ -54,8 +59,10 @@ class EngineProcess:
         self._log_reader = self.log.open("rb")
 
     @classmethod
-    def start(cls, settings: Settings, model: Path) -> EngineProcess:
-        """Start an engine and wait until it answers.
+    def start(
+        cls, settings: Settings, model: Path, require: Callable[[], None] = lambda: None
+    ) -> EngineProcess:
+        """Start an engine and wait until it answers, or until ``require`` raises.
 
         Raises:
             EngineError: it died or missed the deadline; the message has the reason from its log.
@@ -64,14 +71,14 @@ class EngineProcess:
         began = time.monotonic()
         engine = cls(settings, model)
         try:
-            engine._wait_for_health(began + settings.engine_start_seconds)
+            engine._wait_for_health(began + settings.engine_start_seconds, require)
         except BaseException:
             engine.stop()
             raise
         ENGINE_START_SECONDS.observe(time.monotonic() - began)
         return engine
 
-    def _wait_for_health(self, deadline: float) -> None:
+    def _wait_for_health(self, deadline: float, require: Callable[[], None]) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket))) as client:
             while True:
                 if not self.alive():
@@ -81,10 +88,11 @@ class EngineProcess:
                     return
                 if time.monotonic() > deadline:
                     waited = self._settings.engine_start_seconds
-                    raise EngineError(
+                    raise EngineStartTimeoutError(
                         f"the engine did not answer within {waited:g} seconds "
                         f"(GATE_ENGINE_START_SECONDS): {self.last_words()}"
                     )
+                require()
                 time.sleep(POLL_SECONDS)
 
     def alive(self) -> bool:

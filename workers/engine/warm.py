@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gate.errors import EngineError
@@ -10,7 +11,7 @@ from gate.metrics import ENGINE_DEATHS, ENGINE_SWAPS
 from gate.settings import Settings
 from workers.checkpoint.preparation import Servable
 from workers.engine.chat_tokens import ChatTokenizer
-from workers.engine.client import EngineClient
+from workers.engine.client import EngineClient, no_interruption
 from workers.engine.fingerprint import (
     FIXED_TEXTS,
     Fingerprint,
@@ -42,6 +43,24 @@ class WarmEngine:
         self._client: EngineClient | None = None
         self._serving: _Serving | None = None
         self._references: dict[str, Fingerprint] = {}
+        self._require_wanted: Callable[[], None] = no_interruption
+
+    @contextmanager
+    def interruptible(self, require: Callable[[], None]) -> Iterator[None]:
+        """While it lasts, whatever this engine does ends with the error that ``require`` raises.
+
+        An engine that was interrupted in a start is stopped; one in a swap or in answering stays,
+        and :meth:`serve` finds out what it can still be used for.
+        """
+        self._require_wanted = require
+        try:
+            yield
+        finally:
+            self._require_wanted = no_interruption
+
+    def _look(self) -> None:
+        """A client outlives the submission that it was made in; this asks the one of now."""
+        self._require_wanted()
 
     def serve(self, servable: Servable) -> EngineClient:
         """Make the engine serve these weights and return a client for it.
@@ -49,6 +68,7 @@ class WarmEngine:
         Raises:
             EngineError: it cannot be started, or does not serve these weights.
         """
+        self._require_wanted()
         self._forget_dead_engine()
         current, client = self._serving, self._client
         if client and current:
@@ -88,12 +108,15 @@ class WarmEngine:
     def _start(self, servable: Servable) -> EngineClient:
         self.stop()
         tokenizer = ChatTokenizer(servable.directory)
-        self._process = EngineProcess.start(self._settings, servable.directory)
+        self._process = EngineProcess.start(
+            self._settings, servable.directory, self._require_wanted
+        )
         client = EngineClient(
             self._process.socket,
             tokenizer,
             self._settings.engine_request_seconds,
             self._settings.engine_concurrency,
+            self._look,
         )
         try:
             if servable.adapter:

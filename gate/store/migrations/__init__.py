@@ -1,0 +1,1 @@
+"""Alembic migrations of the record; applied by ``emgate db upgrade``."""
