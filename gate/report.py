@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from checks.judgement import Label
 from checks.sample import Sample
+from gate.access.waivers import Waiver
 from gate.submission import Submission
 from gate.verdict import Finding, Verdict
 
@@ -63,7 +65,12 @@ class Scale:
         )
 
 
-def render_report(submission: Submission, verdict: Verdict, samples: Sequence[Sample]) -> str:
+def render_report(
+    submission: Submission,
+    verdict: Verdict,
+    samples: Sequence[Sample],
+    waivers: Sequence[Waiver] = (),
+) -> str:
     """The page for one decided submission."""
     worst = telling_samples(samples)
     return _templates.get_template("report.html.j2").render(
@@ -72,6 +79,7 @@ def render_report(submission: Submission, verdict: Verdict, samples: Sequence[Sa
         findings=[(finding, Scale.of(finding)) for finding in verdict.findings],
         samples=[(sample, sample.text[:SHOWN_CHARACTERS]) for sample in worst],
         shown_characters=SHOWN_CHARACTERS,
+        waivers=[(waiver, waiver.state(datetime.now(UTC)).value) for waiver in waivers],
     )
 
 
