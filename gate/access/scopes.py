@@ -73,6 +73,7 @@ RULES: tuple[Rule, ...] = (
     _rule(_POST, rf"/v1/submissions/{_ID}/cancel", Scope.SUBMIT, "submission.cancel"),
     _rule(_POST, rf"/v1/submissions/{_ID}/retry", Scope.SUBMIT, "submission.retry"),
     _rule(_POST, r"/v1/uploads", Scope.SUBMIT, "upload.create"),
+    _rule(_READING, rf"/v1/uploads/{_ID}", Scope.SUBMIT),
     _rule(_POST, rf"/v1/submissions/{_ID}/waivers", Scope.ADMIN, "waiver.grant"),
     _rule(_DELETE, rf"/v1/waivers/{_ID}", Scope.ADMIN, "waiver.revoke"),
     _rule(_READING, r"/v1/audit", Scope.ADMIN),
