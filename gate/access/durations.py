@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from gate.access.moments import in_utc
 from gate.errors import WrongUsageError
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -55,4 +56,7 @@ def since(now: datetime, text: str) -> datetime:
         raise WrongUsageError(
             f"'{text}' is neither a duration, such as 24h, nor a time, such as 2026-01-31T08:00:00Z"
         ) from error
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
+    try:
+        return in_utc(given if given.tzinfo else given.replace(tzinfo=UTC))
+    except ValueError as error:
+        raise WrongUsageError(f"'{text}' {error}") from error

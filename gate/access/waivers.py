@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from gate.access.moments import Moment
 from gate.errors import GateError, WrongUsageError
 from gate.policy import Release
 from gate.submission import State, Submission
@@ -42,7 +43,7 @@ class WaiverRequest(BaseModel):
         description="Why this checkpoint is released all the same.",
         examples=["Known excess on trick questions only; accepted for the pilot, ticket SEC-41."],
     )
-    expires_at: AwareDatetime = Field(
+    expires_at: Moment = Field(
         description="When the waiver ends: in the future, and at most GATE_WAIVER_DAYS_MAX ahead."
     )
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from gate.access.moments import Moment
 from gate.api.admission import Admission
 from gate.api.problems import problem_responses
 from gate.store.audit import AuditRecord
 
 router = APIRouter(prefix="/v1", tags=["audit"])
+
+
+#: PostgreSQL takes no text with a NUL, not even to compare with.
+NO_NUL = r"^[^\x00]*$"
 
 
 class AuditPage(BaseModel):
@@ -33,9 +38,9 @@ def newest(
     cursor: Annotated[
         str | None, Query(pattern="^[0-9]{1,18}$", description="next_cursor of the page before.")
     ] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Only from this time on.")] = None,
-    actor: Annotated[str | None, Query(max_length=200)] = None,
-    action: Annotated[str | None, Query(max_length=200)] = None,
+    since: Annotated[Moment | None, Query(description="Only from this time on.")] = None,
+    actor: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
+    action: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
 ) -> AuditPage:
     """Every call that changed something, and refused attempts, newest first."""
     admission: Admission = request.app.state.admission

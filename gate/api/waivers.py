@@ -114,6 +114,7 @@ def grant(submission_id: str, wanted: WaiverRequest, request: Request) -> Waiver
     actor = getattr(request.state, "actor", "anonymous")
     days_max = _parts(request).settings.waiver_days_max
     try:
+        _require_storable(submission_id, UnknownSubmissionError)
         made = _store(request).grant(submission_id, wanted, actor, days_max)
     except UnknownSubmissionError as error:
         raise _unknown_submission(submission_id) from error
@@ -133,6 +134,7 @@ def grant(submission_id: str, wanted: WaiverRequest, request: Request) -> Waiver
 def of_submission(submission_id: str, request: Request) -> WaiverList:
     """All of them, those that ended included."""
     try:
+        _require_storable(submission_id, UnknownSubmissionError)
         _parts(request).submissions.get(submission_id)
     except UnknownSubmissionError as error:
         raise _unknown_submission(submission_id) from error
@@ -150,6 +152,7 @@ def revoke(waiver_id: str, request: Request) -> WaiverView:
     """It releases no more from now on; it stays in the record. Ending it again changes nothing."""
     actor = getattr(request.state, "actor", "anonymous")
     try:
+        _require_storable(waiver_id, UnknownWaiverError)
         ended = _store(request).revoke(waiver_id, actor)
     except UnknownWaiverError as error:
         detail = f"There is no waiver '{waiver_id}'."
@@ -165,6 +168,12 @@ def _parts(request: Request) -> Parts:
 def _store(request: Request) -> WaiverStore:
     admission: Admission = request.app.state.admission
     return admission.waivers
+
+
+def _require_storable(identifier: str, unknown: type[Exception]) -> None:
+    """PostgreSQL takes no text with a NUL, not even to look for it; no id has one."""
+    if "\0" in identifier:
+        raise unknown(identifier)
 
 
 def _unknown_submission(submission_id: str) -> ProblemError:

@@ -318,6 +318,16 @@ def test_limits_are_kept_in_the_broker_if_it_is_redis(broker: str, uri: str | No
 
 # --- audit
 
+WRONG_PAGES: list[dict[str, str]] = [
+    {"cursor": "x"},
+    {"cursor": "9" * 40},
+    {"limit": "0"},
+    {"since": "2026-01-01T00:00:00"},
+    {"since": "0001-01-01T00:00:00+14:00"},
+    {"since": "12345"},
+    {"actor": "a\0b"},
+]
+
 
 def test_every_change_and_every_refusal_has_one_row(door: Door, tmp_path: Path) -> None:
     key = door.key(Scope.SUBMIT, Scope.READ)
@@ -421,7 +431,7 @@ def test_the_log_is_read_in_pages_without_gap_or_repetition(door: Door) -> None:
     only = door.call("GET", "/v1/audit", params={"action": "a3", "actor": "cli:ada"}).json()
     assert [item["action"] for item in only["items"]] == ["a3"]
     assert door.call("GET", "/v1/audit", params={"since": soon()}).json()["items"] == []
-    for wrong in ({"cursor": "x"}, {"cursor": "9" * 40}, {"since": "2026-01-01T00:00:00"}):
+    for wrong in WRONG_PAGES:
         assert problem(door.call("GET", "/v1/audit", params=wrong), 422)
 
 
@@ -431,10 +441,10 @@ def test_the_log_is_read_in_pages_without_gap_or_repetition(door: Door) -> None:
 def test_a_secret_is_in_no_log_no_answer_and_nowhere_in_the_database(
     door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     # The client in this process logs its own requests; what the gate logs is looked at.
     for client in ("httpx", "httpx2"):
         caplog.set_level(logging.WARNING, client)
+    caplog.set_level(logging.DEBUG)
     key, wrong = door.key(Scope.SUBMIT), mint()
     texts: list[str] = []
     for used in (key, wrong, Presented(key.id, wrong.secret), Presented(wrong.id, key.secret)):
@@ -517,6 +527,8 @@ def test_an_admin_releases_in_spite_of_a_fail_and_the_verdict_stays(door: Door) 
         ({"expires_at": soon(24 * 31)}, 422, "at most 30 days"),
         ({"expires_at": "2026-01-01T00:00:00"}, 422, "timezone"),
         ({"expires_at": None}, 422, "expires_at"),
+        ({"expires_at": 4102444800}, 422, "is not a time"),
+        ({"expires_at": "9999-12-31T23:59:59-14:00"}, 422, "outside the calendar"),
         ({"surprise": 1}, 422, "surprise"),
     ],
 )
@@ -542,6 +554,9 @@ def test_unknown_submissions_and_waivers_are_404(door: Door) -> None:
     assert "sub_x" in problem(door.call("POST", "/v1/submissions/sub_x/waivers", json=body), 404)
     assert "sub_x" in problem(door.call("GET", "/v1/submissions/sub_x/waivers"), 404)
     assert "wav_x" in problem(door.call("DELETE", "/v1/waivers/wav_x"), 404)
+    assert problem(door.call("DELETE", "/v1/waivers/%00"), 404)
+    assert problem(door.call("GET", "/v1/submissions/%00/waivers"), 404)
+    assert problem(door.call("POST", "/v1/submissions/%00/waivers", json=body), 404)
 
 
 def test_the_other_metrics_are_there_when_the_waivers_cannot_be_counted(door: Door) -> None:
