@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gate.access.moments import Moment
-from gate.errors import GateError, WrongUsageError
+from gate.errors import WrongUsageError
 from gate.policy import Release
 from gate.submission import State, Submission
 from gate.verdict import Outcome, Verdict
@@ -19,7 +19,7 @@ REASON_MIN = 10
 REASON_MAX = 2000
 
 
-class NotWaivableError(GateError):
+class NotWaivableError(WrongUsageError):
     """There is nothing to waive here."""
 
 

@@ -116,12 +116,15 @@ class Admission:
         An open call gets its row only here: before its route has verified the sender it could be
         anybody's, and anybody must not fill the disk. The route may name the actor.
         """
-        created = location.rsplit("/", 1)[-1] if location and status < 300 else None
+        action, target = action_of(call.method, call.path)
+        if target is None and location and status < 300:
+            # Only the answer says what was made.
+            target = location.rsplit("/", 1)[-1]
         try:
             if admitted.audit_row is not None:
-                self.audit.complete(admitted.audit_row, status, created)
+                self.audit.complete(admitted.audit_row, status, target)
             elif admitted.is_open and changes_state(call.method):
-                self._note_open(call, actor, status, created)
+                self._note_open(AuditEntry(actor, action, target, status, call.details()))
             if admitted.key is not None:
                 self.keys.touch(admitted.key)
         except SQLAlchemyError:
@@ -178,11 +181,9 @@ class Admission:
             'Bearer realm="em-gate"',
         )
 
-    def _note_open(self, call: Call, actor: str, status: int, created: str | None) -> None:
-        if status >= 400 and not self._noted.hit(self._noted_item, "open"):
-            return
-        action, target = action_of(call.method, call.path)
-        self.audit.add(AuditEntry(actor, action, created or target, status, call.details()))
+    def _note_open(self, entry: AuditEntry) -> None:
+        if (entry.status or 500) < 400 or self._noted.hit(self._noted_item, "open"):
+            self.audit.add(entry)
 
     def _note_refusal(self, call: Call, refused: Refused, action: str, target: str | None) -> None:
         """Write a refused attempt down, unless it is one of very many or only a scrape."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gate.access.durations import since as since_when
-from gate.cli.administration import administration, moment, show_table
+from gate.cli.administration import administration, show_table
 from gate.store.audit import AuditLog
 
 
@@ -36,6 +36,15 @@ def audit(
         return
     show_table(
         ("at", "actor", "action", "on", "status"),
-        [(moment(r.at), r.actor, r.action, r.target or "-", str(r.status or "-")) for r in rows],
+        [
+            (
+                f"{r.at:%Y-%m-%d %H:%M:%S} UTC",
+                r.actor,
+                r.action,
+                r.target or "-",
+                str(r.status or "-"),
+            )
+            for r in rows
+        ],
         "nothing is recorded",
     )

@@ -14,10 +14,20 @@ from typing import Any
 import httpx
 import pytest
 from fakes.gate import environment_of, until
+from unit.builders import DIGESTS, evidence, measurement, policy
 
 from gate.access.keys import KEY_PATTERN
+from gate.policy import Condition
 from gate.settings import Settings
+from gate.store.database import open_database
+from gate.store.submissions import SubmissionRecord
+from gate.submission import SubmissionRequest
+from gate.verdict import decide
 from workers.local_service import LocalService, _free_port
+
+FAIL = decide(
+    policy(Condition(check="a", at_most=0.2)), evidence(measurement("a", 0.3, 0.4)), DIGESTS
+)  # fmt: skip
 
 
 class Api:
@@ -177,6 +187,28 @@ def test_the_command_line_leaves_its_rows_and_shows_a_secret_once(settings: Sett
     assert "active" in table.stdout
     plain = emgate(settings, "keys", "create", "second", "--expires", "never")
     assert re.fullmatch(KEY_PATTERN, plain.stdout.strip())
+
+
+def test_a_waiver_is_granted_listed_and_revoked_at_a_terminal(settings: Settings) -> None:
+    record = SubmissionRecord(open_database(settings.database))
+    submission = record.create(SubmissionRequest(checkpoint="/c"), "api").id
+    grant = ("waivers", "grant", submission, "--reason", "pilot only, SEC-41", "--expires", "7d")
+    early = emgate(settings, *grant)
+    assert (early.returncode, "no verdict yet" in early.stderr) == (2, True)
+    record.conclude(submission, FAIL)
+
+    made = json.loads(emgate(settings, *grant, "--json").stdout)
+    assert (made["status"], made["submission_id"]) == ("active", submission)
+    assert made["granted_by"].startswith("cli:")
+    too_long = emgate(settings, *grant[:-1], "60d")
+    assert (too_long.returncode, "at most 30 days" in too_long.stderr) == (2, True)
+    assert emgate(settings, "waivers", "revoke", made["id"]).returncode == 0
+
+    assert json.loads(emgate(settings, "waivers", "list", "--json").stdout) == []
+    every = json.loads(emgate(settings, "waivers", "list", submission, "--all", "--json").stdout)
+    assert [(waiver["id"], waiver["status"]) for waiver in every] == [(made["id"], "revoked")]
+    audited = [json.loads(line) for line in emgate(settings, "audit", "--json").stdout.splitlines()]
+    assert [row["action"] for row in audited] == ["waiver.revoke", "waiver.grant"]
 
 
 @pytest.mark.parametrize(
