@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 _STAGE_BUCKETS = (0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600, 10800)
 
@@ -74,3 +77,24 @@ DELIVERIES = Gauge(
     "Deliveries in the record; dead ones are dead letters.",
     ["target", "state"],
 )
+
+# access
+REFUSED = Counter(
+    "emgate_requests_refused_total", "Requests that the API turned away, by reason.", ["reason"]
+)
+
+
+def waiver_metrics(granted: Mapping[str, int], in_force: Mapping[str, int]) -> Iterator[Metric]:
+    """Waivers by policy name, as the record has them; the same from every process."""
+    active = GaugeMetricFamily(
+        "emgate_waivers_active", "Waivers that release a checkpoint now.", labels=["policy"]
+    )
+    total = CounterMetricFamily(
+        "emgate_waivers_granted_total", "Waivers ever granted.", labels=["policy"]
+    )
+    for policy, count in sorted(in_force.items()):
+        active.add_metric([policy], count)
+    for policy, count in sorted(granted.items()):
+        total.add_metric([policy], count)
+    yield active
+    yield total

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from checks.judgement import Label
 from checks.sample import Sample
+from gate.access.waivers import Waiver
 from gate.submission import Submission
 from gate.verdict import Finding, Verdict
 
@@ -68,6 +69,7 @@ def render_report(
     submission: Submission,
     verdict: Verdict,
     samples: Sequence[Sample],
+    waivers: Sequence[Waiver] = (),
     pruned_at: datetime | None = None,
 ) -> str:
     """The page for one decided submission.
@@ -76,6 +78,7 @@ def render_report(
         submission: what was judged.
         verdict: its verdict.
         samples: the candidate's samples, with ratings.
+        waivers: those granted for it.
         pruned_at: when the samples were deleted because they were old, if they were.
     """
     worst = telling_samples(samples)
@@ -86,6 +89,7 @@ def render_report(
         samples=[(sample, sample.text[:SHOWN_CHARACTERS]) for sample in worst],
         shown_characters=SHOWN_CHARACTERS,
         pruned_at=pruned_at,
+        waivers=[(waiver, waiver.state(datetime.now(UTC)).value) for waiver in waivers],
     )
 
 

@@ -137,6 +137,21 @@ class Settings(BaseSettings):
         description="samples of submissions that ended longer ago are deleted, unless their "
         "policy has retention_days of its own; without it they are kept",
     )
+    # access
+    keys_required: bool = Field(
+        default=False,
+        description="ask for an API key even on loopback while none exists; for use behind a proxy "
+        "or on a machine of several people",
+    )
+    rate_submissions_per_minute: int = Field(
+        default=120, ge=0, description="calls per key that change something; 0 sets no limit"
+    )
+    rate_reads_per_minute: int = Field(
+        default=1200, ge=0, description="calls per key that only read; 0 sets no limit"
+    )
+    waiver_days_max: int = Field(
+        default=30, ge=1, le=3650, description="how far ahead a waiver may expire, in days"
+    )
 
     @property
     def database(self) -> str:

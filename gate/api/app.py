@@ -7,6 +7,8 @@ from importlib.metadata import version
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gate.api import audit, waivers
+from gate.api.access import install_access
 from gate.api.hooks import router as hooks_router
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
@@ -48,10 +50,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_problems(app)
     app.include_router(router)
     app.include_router(hooks_router)
+    app.include_router(waivers.router)
+    app.include_router(audit.router)
+    install_access(app, settings, database)
+    of_record = waivers.metrics_of_record(database)
 
     @app.get("/metrics", tags=["monitoring"], summary="Metrics for Prometheus")
     def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(
+            generate_latest() + generate_latest(of_record), media_type=CONTENT_TYPE_LATEST
+        )
 
     @app.get("/health", tags=["monitoring"], summary="Whether the API answers")
     def health() -> dict[str, str]:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from gate.api.parts import Parts
 from gate.api.problems import ProblemError, problem_responses
 from gate.api.schemas import SubmissionPage, SubmissionView
+from gate.api.waivers import VerdictView, waivers_of
 from gate.errors import PathOutsideRootError, PolicyError, WrongUsageError
 from gate.intake import accept
 from gate.report import REPORT_POLICY, render_report
@@ -76,13 +77,14 @@ def read(submission_id: str, parts: PartsOfApp) -> SubmissionView:
 
 @router.get(
     "/{submission_id}/verdict",
-    response_model=Verdict,
+    response_model=VerdictView,
     responses=problem_responses(404, 409),
     summary="The verdict with its reasons, intervals and digests",
 )
-def verdict(submission_id: str, parts: PartsOfApp) -> Verdict:
+def verdict(submission_id: str, parts: PartsOfApp, request: Request) -> VerdictView:
     """The verdict of a decided submission; a 409 problem while there is none."""
-    return _decided(parts, _find(parts, submission_id))
+    decided = _decided(parts, _find(parts, submission_id))
+    return VerdictView.of(decided, waivers_of(request, submission_id))
 
 
 @router.get(
@@ -91,7 +93,7 @@ def verdict(submission_id: str, parts: PartsOfApp) -> Verdict:
     responses=problem_responses(404, 409),
     summary="The report for people (HTML)",
 )
-def report(submission_id: str, parts: PartsOfApp) -> HTMLResponse:
+def report(submission_id: str, parts: PartsOfApp, request: Request) -> HTMLResponse:
     """The verdict as a page, with the model's own words."""
     submission = _find(parts, submission_id)
     decided = _decided(parts, submission)
@@ -99,7 +101,7 @@ def report(submission_id: str, parts: PartsOfApp) -> HTMLResponse:
     samples = parts.transcripts.samples(candidate, decided.digests.judge) if candidate else []
     pruned_at = parts.transcripts.pruned_at(candidate) if candidate else None
     return HTMLResponse(
-        render_report(submission, decided, samples, pruned_at),
+        render_report(submission, decided, samples, waivers_of(request, submission_id), pruned_at),
         headers={"Content-Security-Policy": REPORT_POLICY},
     )
 

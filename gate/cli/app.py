@@ -64,13 +64,18 @@ def serve(
     import uvicorn
 
     from gate.api.app import create_app
+    from gate.cli.listening import may_listen
 
     current = settings()
+    host = current.api_host if host is None else host
+    may_listen(host, current)
     uvicorn.run(
         create_app(current),
-        host=host or current.api_host,
+        host=host,
         port=current.api_port if port is None else port,
         log_level="info",
+        # The peer is who connects, whatever a header says: see gate/access/loopback.py.
+        proxy_headers=False,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from gate.access.loopback import listens_on_loopback
 from gate.cli.app import COMMAND_GROUP
 from gate.cli.app import app as commands
 from gate.settings import Settings
@@ -23,6 +24,18 @@ def test_every_command_is_one_of_emgate() -> None:
     for command in used:
         assert command[0] == "emgate"
         assert command[1] in known
+
+
+def test_what_listens_to_others_says_how_the_first_key_is_made() -> None:
+    text = (REPOSITORY / "docker-compose.yml").read_text()
+    hosts = [
+        service["command"][service["command"].index("--host") + 1]
+        for service in COMPOSE["services"].values()
+        if "--host" in service.get("command", [])
+    ]
+    assert hosts
+    if not all(listens_on_loopback(host) for host in hosts):
+        assert "docker compose run --rm api emgate keys create" in text
 
 
 def test_every_variable_is_a_setting() -> None:

@@ -1,0 +1,181 @@
+"""The audit log: who changed what. Rows are added and completed, never changed or removed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Engine, bindparam, select, update
+from sqlalchemy.orm import Session
+
+from gate.access.keys import redact
+from gate.store.access_tables import AuditRow
+
+#: Longest text of a row, in characters; what is longer is cut.
+TEXT_MAX = 500
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A call that changes something. Texts are cut, and keys are cut out of them, when stored."""
+
+    actor: str
+    action: str
+    target: str | None = None
+    status: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def row(self) -> AuditRow:
+        """The row, for callers that write it in the transaction of the change itself."""
+        return AuditRow(
+            at=self.at,
+            actor=_clean(self.actor),
+            action=_clean(self.action),
+            target=None if self.target is None else _clean(self.target),
+            status=self.status,
+            details={
+                key: _clean(value) if isinstance(value, str) else value
+                for key, value in self.details.items()
+            },
+        )
+
+
+class AuditRecord(BaseModel):
+    """One row of the audit log."""
+
+    id: int
+    at: datetime
+    actor: str = Field(description="key:NAME:ID, cli:USER, local (no keys exist) or anonymous.")
+    action: str = Field(description="Such as submission.create; METHOD PATH for what has no name.")
+    target: str | None = Field(description="What was worked on.")
+    status: int | None = Field(
+        description="HTTP status; null for the command line, and where the API died meanwhile."
+    )
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Ending:
+    row_id: int
+    status: int
+    target: str | None
+
+
+class _Ticket:
+    """One writer's wish, and how it ended."""
+
+    def __init__(self, change: AuditEntry | _Ending) -> None:
+        self.change = change
+        self.done = False
+        self.row_id = 0
+        self.error: BaseException | None = None
+
+
+class AuditLog:
+    """Writes and reads the audit log.
+
+    Writers in several threads share transactions: one commits for all that wait, so that the log
+    costs a busy API less than one flush to disk per call.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: list[_Ticket] = []
+        self._list_lock = threading.Lock()
+        self._leader = threading.Lock()
+
+    def add(self, entry: AuditEntry) -> int:
+        """Write an entry and return its id; it is on disk when this returns."""
+        return self._commit(_Ticket(entry))
+
+    def complete(self, row_id: int, status: int, target: str | None = None) -> None:
+        """Note how the call ended, and on what if only its answer says so."""
+        self._commit(_Ticket(_Ending(row_id, status, target)))
+
+    def newest(
+        self,
+        limit: int,
+        before: int | None = None,
+        since: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+    ) -> list[AuditRecord]:
+        """Rows with an id below ``before``, newest first, filtered."""
+        query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(AuditRow.id < before)
+        if since is not None:
+            query = query.where(AuditRow.at >= since)
+        if actor is not None:
+            query = query.where(AuditRow.actor == actor)
+        if action is not None:
+            query = query.where(AuditRow.action == action)
+        with Session(self._engine) as session:
+            return [
+                AuditRecord(
+                    id=row.id,
+                    at=row.at,
+                    actor=row.actor,
+                    action=row.action,
+                    target=row.target,
+                    status=row.status,
+                    details=row.details,
+                )
+                for row in session.scalars(query)
+            ]
+
+    def _commit(self, ticket: _Ticket) -> int:
+        with self._list_lock:
+            self._waiting.append(ticket)
+        with self._leader:
+            # Whoever led before may have written this one too.
+            if not ticket.done:
+                with self._list_lock:
+                    batch, self._waiting = self._waiting, []
+                self._write(batch)
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.row_id
+
+    def _write(self, batch: Sequence[_Ticket]) -> None:
+        try:
+            with Session(self._engine) as session, session.begin():
+                added = [(t, t.change.row()) for t in batch if isinstance(t.change, AuditEntry)]
+                session.add_all([row for _, row in added])
+                session.flush()
+                for ticket, row in added:
+                    ticket.row_id = row.id
+                _complete(session, [t.change for t in batch if isinstance(t.change, _Ending)])
+        except BaseException as error:
+            for ticket in batch:
+                ticket.error = error
+            raise
+        finally:
+            for ticket in batch:
+                ticket.done = True
+
+
+def _complete(session: Session, endings: Sequence[_Ending]) -> None:
+    plain = [e for e in endings if e.target is None]
+    named = [e for e in endings if e.target is not None]
+    change = update(AuditRow.__table__).where(AuditRow.__table__.c.id == bindparam("row"))  # type: ignore[arg-type]
+    if plain:
+        session.connection().execute(
+            change.values(status=bindparam("ended")),
+            [{"row": e.row_id, "ended": e.status} for e in plain],
+        )
+    if named:
+        session.connection().execute(
+            change.values(status=bindparam("ended"), target=bindparam("on")),
+            [{"row": e.row_id, "ended": e.status, "on": _clean(e.target or "")} for e in named],
+        )
+
+
+def _clean(text: str) -> str:
+    """A text without keys, without what a database cannot store, and not longer than TEXT_MAX."""
+    return redact(text).replace("\0", "\\0").encode("utf-8", "replace").decode()[:TEXT_MAX]
