@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
 from gate.api.submissions import router
+from gate.api.uploads import router as uploads
 from gate.settings import Settings
 from gate.settings import settings as settings_of_process
 from gate.store.database import open_database
@@ -39,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install_problems(app)
     app.include_router(router)
+    app.include_router(uploads)
 
     @app.get("/metrics", tags=["monitoring"], summary="Metrics for Prometheus")
     def metrics() -> Response:
