@@ -35,7 +35,7 @@ class NoRoomError(GateError):
 
 @dataclass(frozen=True)
 class Occupant:
-    """An entry or a part of one, as it counts against the bound: bytes, and seconds of the clock."""
+    """An entry or a part of one as it counts against the bound: bytes, and seconds of the clock."""
 
     key: str
     size: int
@@ -133,7 +133,7 @@ class ContentStore:
         yield None
 
     def sizes(self, key: str) -> dict[str, int] | None:
-        """Bytes of each file of an entry by its path, and it counts as used; None if there is none."""
+        """Bytes of each file of an entry, which counts as used by that; None if there is none."""
         try:
             manifest = json.loads((self._entries / key / MANIFEST).read_text(encoding="utf-8"))
             (self._locks / key).touch()
@@ -176,8 +176,8 @@ class ContentStore:
         """Remove what is not in use until the new entry fits, and claim its room."""
         if size > self._limit:
             raise NoRoomError(
-                f"{size / GIB:.2f} GiB is more than the {self._limit / GIB:.2f} GiB that {self.root} "
-                "may hold"
+                f"{size / GIB:.2f} GiB is more than the {self._limit / GIB:.2f} GiB that "
+                f"{self.root} may hold"
             )
         part = self._parts / key
         with file_lock(self.root / "room.lock") as lock:

@@ -220,6 +220,15 @@ class SubmissionRecord:
                 .values(candidate_transcript=candidate, baseline_transcript=baseline)
             )
 
+    def pin(self, submission_id: str, checkpoint: str, base: str | None) -> None:
+        """Name the exact revisions that a run has found, so that a later attempt takes them too."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(checkpoint=checkpoint, base=base)
+            )
+
     def transcripts(self, submission_id: str) -> tuple[str | None, str | None]:
         """Ids of the candidate's and the baseline's transcript, as far as they exist."""
         with Session(self._engine) as session:
