@@ -203,7 +203,12 @@ class ContentStore:
     def _occupants(self) -> list[Occupant]:
         found = []
         for directory in (*self._entries.iterdir(), *self._parts.iterdir()):
-            size = max(_bytes_in(directory), _planned(directory))
+            whole = directory.parent == self._entries
+            size = (
+                _bytes_in(directory / FILES)
+                if whole
+                else max(_bytes_in(directory), _planned(directory))
+            )
             lock = self._locks / directory.name
             used = lock.stat().st_mtime if lock.exists() else 0.0
             found.append(Occupant(directory.name, size, used))
@@ -243,7 +248,7 @@ def sha256(file: Path) -> str:
 
 
 def _planned(part: Path) -> int:
-    """Bytes that a part was given room for; 0 for an entry, and for a part without a claim."""
+    """Bytes that a part was given room for; 0 if it claimed none."""
     try:
         return int((part / PLANNED).read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):

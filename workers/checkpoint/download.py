@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_random_exponential
 
 from gate.content_store import GIB, NoRoomError
 from workers.checkpoint.remote import (
@@ -22,7 +22,7 @@ from workers.checkpoint.remote import (
 
 #: Files that are not complete, beside the directory of those that are.
 PARTIAL = "partial"
-#: The first wait after an attempt without a byte, and the longest, in seconds.
+#: Waits after attempts without a byte, in seconds: up to the first, twice that, … the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 NOTE_SECONDS = 1.0
 MIB = 2**20
@@ -63,7 +63,7 @@ def retrying(attempts: int, tell: Callable[[str], None]) -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(SourceUnreachableError),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         before_sleep=before_sleep,
         reraise=True,
     )
