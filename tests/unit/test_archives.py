@@ -78,11 +78,13 @@ def test_one_folder_at_the_top_is_stripped_and_only_one(kind: Format, tmp_path: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["inside"]
 
 
+LONG_NAMES = ["x" * 300, "a/" * 9 + "x"]
+
+
 @every_format
 @pytest.mark.parametrize(
     "name",
-    ["/etc/x", "../x", "a/../../x", "a//x", "a/./x", "..", "a\\..\\x", "C:/x", "a\nb", "x" * 300]
-    + ["a/" * 9 + "x"],
+    ["/etc/x", "../x", "a/../../x", "a//x", "a/./x", "..", "a\\..\\x", "C:/x", "a\nb"] + LONG_NAMES,
 )
 def test_a_name_that_leads_out_or_is_odd_is_refused(
     kind: Format, name: str, tmp_path: Path
@@ -154,7 +156,7 @@ def test_names_that_some_file_system_takes_for_the_same_are_refused(
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         add(tar, first, b"1")
         add(tar, second, b"2")
-    with pytest.raises(ArchiveError, match="twice|at once"):
+    with pytest.raises(ArchiveError, match=r"twice|at once"):
         unpack(buffer.getvalue(), Format.TAR, tmp_path)
 
 

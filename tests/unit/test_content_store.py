@@ -81,7 +81,7 @@ def test_a_part_may_be_kept_for_the_next_attempt(store: ContentStore) -> None:
         assert (part / FILES / "first").stat().st_size == 60
         maker(40, "second")(part)
 
-    with pytest.raises(OSError), store.holding("a", 100, breaks, keep_part=True):
+    with pytest.raises(OSError, match="broken"), store.holding("a", 100, breaks, keep_part=True):
         pass
     with store.holding("a", 100, goes_on, keep_part=True):
         assert store.sizes("a") == {"first": 60, "second": 40}
@@ -139,7 +139,7 @@ def test_a_full_disk_makes_room_too(store: ContentStore, monkeypatch: pytest.Mon
     put(store, "b")
     assert keys(store) == {"b"}
     monkeypatch.setattr(ContentStore, "free", lambda _self: 0)
-    with pytest.raises(NoRoomError, match="0.00 GiB to give"), store.holding("c", 100, never):
+    with pytest.raises(NoRoomError, match=r"0\.00 GiB to give"), store.holding("c", 100, never):
         pass
 
 

@@ -1,4 +1,4 @@
-"""Downloading: resumed where it broke off, compared with digests, given up with a clear sentence."""
+"""Downloading: resumed where it broke off, compared with digests, given up in a clear sentence."""
 
 from __future__ import annotations
 

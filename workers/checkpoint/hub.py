@@ -26,7 +26,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from gate.sources import HubSource
 from workers.checkpoint.remote import (
-    PIECE_BYTES,
     RemoteFile,
     SourceChangedError,
     SourceError,
@@ -98,7 +97,8 @@ class HubRepository:
                 response.read()
             hf_raise_for_status(response)
             skip = start if response.status_code != _PARTIAL else 0
-            for piece in response.iter_raw(PIECE_BYTES):
+            # As they come: pieces of a fixed size would lose what came before a break.
+            for piece in response.iter_raw():
                 if len(piece) > skip:
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
