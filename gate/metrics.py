@@ -59,3 +59,16 @@ ENGINE_START_SECONDS = Histogram(
 BASELINE_HITS = Counter(
     "emgate_baseline_lookups_total", "Baselines looked up by content.", ["result"]
 )
+
+# Sources of checkpoints
+UPLOADS = Counter(
+    "emgate_uploads_total", "Uploads by how they ended: taken, refused or broken off.", ["result"]
+)
+SOURCE_LOOKUPS = Counter(
+    "emgate_source_lookups_total",
+    "Fetched sources looked up in the cache, by scheme: hit or miss.",
+    ["scheme", "result"],
+)
+SOURCE_BYTES = Counter(
+    "emgate_source_bytes_total", "Bytes of the sources that were not in the cache.", ["scheme"]
+)

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from gate.api.parts import Parts
 from gate.api.problems import ProblemError, problem_responses
@@ -17,6 +18,7 @@ from gate.archive_names import ArchiveError
 from gate.archives import Format
 from gate.content_digest import NoDigestError, announced_digest
 from gate.content_store import GIB, NoRoomError
+from gate.metrics import UPLOADS
 from gate.sources import UploadSource
 from gate.uploads import Upload, UploadDigestError, UploadStore, UploadTooLargeError
 
@@ -33,6 +35,10 @@ CONTENT_TYPES = {
 GATHERED_BYTES = 1024 * 1024
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class BrokenOffError(ProblemError):
+    """The sender went away before the end."""
 
 
 class UploadView(BaseModel):
@@ -55,7 +61,7 @@ class UploadView(BaseModel):
     "",
     status_code=201,
     response_model=UploadView,
-    responses=problem_responses(403, 413, 415, 422, 507),
+    responses=problem_responses(400, 403, 413, 415, 422, 507),
     summary="Upload a checkpoint as tar, tar.gz or zip",
     openapi_extra={
         "requestBody": {"required": True, "content": dict.fromkeys(CONTENT_TYPES, _BINARY)},
@@ -87,10 +93,15 @@ async def receive(
     except NoDigestError as error:
         raise ProblemError(422, "The digest is missing", str(error)) from error
     store = await run_in_threadpool(_store, request)
-    with _problems(), store.receiving() as incoming:
-        async for chunk in _gathered(request):
-            await run_in_threadpool(incoming.write, chunk)
-        upload = await run_in_threadpool(store.keep, incoming, digest, kind)
+    try:
+        with _problems(), store.receiving() as incoming:
+            async for chunk in _gathered(request):
+                await run_in_threadpool(incoming.write, chunk)
+            upload = await run_in_threadpool(store.keep, incoming, digest, kind)
+    except ProblemError as error:
+        UPLOADS.labels("broken off" if isinstance(error, BrokenOffError) else "refused").inc()
+        raise
+    UPLOADS.labels("taken").inc()
     response.headers["Location"] = f"/v1/uploads/{digest}"
     return UploadView.of(upload)
 
@@ -149,11 +160,15 @@ def _store(request: Request) -> UploadStore:
 async def _gathered(request: Request) -> AsyncIterator[bytes]:
     """The body in pieces that are worth a thread each."""
     waiting = bytearray()
-    async for chunk in request.stream():
-        waiting += chunk
-        if len(waiting) >= GATHERED_BYTES:
-            yield bytes(waiting)
-            waiting.clear()
+    try:
+        async for chunk in request.stream():
+            waiting += chunk
+            if len(waiting) >= GATHERED_BYTES:
+                yield bytes(waiting)
+                waiting.clear()
+    except ClientDisconnect as error:
+        # Nobody hears it; what was received so far goes with the request.
+        raise BrokenOffError(400, "The upload broke off", "The sender went away.") from error
     yield bytes(waiting)
 
 

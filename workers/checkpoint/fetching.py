@@ -13,6 +13,7 @@ from gate.archive_names import ArchiveError
 from gate.archives import extract, format_of_name
 from gate.content_store import FILES, GIB, ContentStore
 from gate.errors import CheckpointError
+from gate.metrics import SOURCE_BYTES, SOURCE_LOOKUPS
 from gate.roots import confine
 from gate.settings import Settings
 from gate.sources import (
@@ -128,8 +129,17 @@ def _cached(remote: Remote, settings: Settings, note: Note) -> Iterator[Path]:
         if archived:
             _unpack(part, archived, settings)
 
+    made: list[int] = []
+
+    def make_and_count(part: Path) -> None:
+        make(part)
+        made.append(total)
+
     room = 2 * total if archived else total
-    with store.holding(key, room, make, waiting, keep_part=True) as directory:
+    with store.holding(key, room, make_and_count, waiting, keep_part=True) as directory:
+        scheme = remote.uri.partition(":")[0]
+        SOURCE_LOOKUPS.labels(scheme, "miss" if made else "hit").inc()
+        SOURCE_BYTES.labels(scheme).inc(sum(made))
         yield directory
 
 
