@@ -93,6 +93,7 @@ async def receive(
     except NoDigestError as error:
         raise ProblemError(422, "The digest is missing", str(error)) from error
     store = await run_in_threadpool(_store, request)
+    _require_length(request)
     try:
         with _problems(), store.receiving() as incoming:
             async for chunk in _gathered(request):
@@ -138,21 +139,26 @@ def _kind(request: Request) -> Format:
     return CONTENT_TYPES[media]
 
 
+def _require_length(request: Request) -> None:
+    """Refuse a length that is announced and too large, before anything is received."""
+    parts: Parts = request.app.state.parts
+    limit = parts.settings.upload_gib
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit * GIB:
+        raise ProblemError(
+            413, "The upload is too large", f"At most {limit:.2f} GiB (GATE_UPLOAD_GIB)."
+        )
+
+
 def _store(request: Request) -> UploadStore:
     """The store of this process, made on first use.
 
     Raises:
-        ProblemError: uploads are switched off, or the length that is announced is too large.
+        ProblemError: uploads are switched off, or the disk has no room for the store.
     """
     parts: Parts = request.app.state.parts
-    limit = parts.settings.upload_gib * GIB
-    if not limit:
+    if not parts.settings.upload_gib:
         raise ProblemError(403, "Uploads are not allowed", "An operator switched them off.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 20 and int(length) > limit:
-        raise ProblemError(
-            413, "The upload is too large", f"At most {limit / GIB:.2f} GiB (GATE_UPLOAD_GIB)."
-        )
     with _problems():
         return UploadStore(parts.settings)
 
