@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 
 from gate import archives
@@ -97,6 +98,7 @@ def test_a_name_that_leads_out_or_is_odd_is_refused(
 ODD = st.sampled_from([*"/.\\:a\0\n\u202e\ud800", ".."]) | st.characters()
 
 
+@search(deadline=None)
 @given(st.lists(ODD).map("".join))
 def test_a_name_is_refused_or_stays_inside(name: str) -> None:
     try:
@@ -232,6 +234,7 @@ def test_a_cut_archive_is_refused(kind: Format, share: float, tmp_path: Path) ->
 
 
 @every_format
+@search(deadline=None)
 @given(noise=st.binary(max_size=40), place=st.floats(0, 1))
 def test_a_damaged_archive_never_breaks_the_gate_itself(
     kind: Format, noise: bytes, place: float, tmp_path_factory: pytest.TempPathFactory

@@ -7,6 +7,7 @@ import string
 import fsspec
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -44,6 +45,7 @@ hubs = st.builds(HubSource, names, names, revisions)
 sources: st.SearchStrategy[Source] = st.one_of(stores, hubs, st.just(UploadSource(DIGEST)))
 
 
+@search(deadline=None)
 @given(sources)
 def test_a_source_is_read_back_as_itself(source: Source) -> None:
     assert is_uri(str(source))
@@ -140,6 +142,7 @@ ODD = st.lists(
 ).map("".join)
 
 
+@search(deadline=None)
 @given(
     st.builds(
         "{}{}{}".format, st.sampled_from(["s3://", "hf://", "gs://b/", "upload://"]), ODD, ODD
@@ -184,17 +187,20 @@ def test_a_path_is_no_uri(path: str) -> None:
     assert not is_uri(path)
 
 
+@search(deadline=None)
 @given(stores | hubs)
 def test_no_entries_allow_nothing(source: StoreSource | HubSource) -> None:
     assert not is_allowed(source, [])
 
 
+@search(deadline=None)
 @given(stores, st.integers(0, 5))
 def test_an_entry_covers_what_is_under_it(source: StoreSource, depth: int) -> None:
     rule = "/".join([f"{source.scheme}://{source.bucket}", *source.path[:depth]])
     assert is_allowed(source, [rule])
 
 
+@search(deadline=None)
 @given(stores, paths)
 def test_an_entry_covers_whole_names_only(source: StoreSource, path: tuple[str, ...]) -> None:
     rule = "/".join([f"{source.scheme}://{source.bucket}", *path])
@@ -203,6 +209,7 @@ def test_an_entry_covers_whole_names_only(source: StoreSource, path: tuple[str, 
     assert not is_allowed(StoreSource(source.scheme, source.bucket + "x", path), [rule])
 
 
+@search(deadline=None)
 @given(hubs)
 def test_a_hub_is_allowed_by_organisation_or_repository(source: HubSource) -> None:
     assert is_allowed(source, [f"hf://{source.org}"])

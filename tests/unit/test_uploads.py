@@ -17,6 +17,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 from unit.checkpoints import write_model
 
@@ -294,6 +295,7 @@ def test_the_document_of_the_api_names_the_content_types(api: TestClient) -> Non
     assert {"Content-Digest", "sha256"} == {p["name"] for p in operation["parameters"]}
 
 
+@search(deadline=None)
 @given(st.binary())
 def test_header_and_query_announce_the_same(content: bytes) -> None:
     expected = f"sha256:{sha256(content)}"
@@ -304,6 +306,7 @@ def test_header_and_query_announce_the_same(content: bytes) -> None:
     assert announced_digest(header, sha256(content)) == expected
 
 
+@search(deadline=None)
 @given(
     st.text() | st.text("sha-256=:,AB+/= "), st.none() | st.text("0123456789abcdefg", max_size=70)
 )
