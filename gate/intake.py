@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from checks.battery import BatteryError, load_battery
+from gate.admission import admit
 from gate.errors import WrongUsageError
 from gate.metrics import SUBMISSIONS
 from gate.policy import Policy, load_policy
-from gate.roots import confine
 from gate.settings import Settings
 from gate.store.submissions import SubmissionRecord
 from gate.store.tables import Table
@@ -30,18 +30,19 @@ def accept(
     """Record and queue a submission; ``rows_with`` makes rows that are written together with it.
 
     Raises:
-        PathOutsideRootError: a path is not under a checkpoint root.
+        PathOutsideRootError: a path is not under a checkpoint root, or a URI not under an allowed
+            source.
         PolicyError: the policy is unknown or unusable.
-        WrongUsageError: a path is not a directory, the battery is unknown, or the policy requires
-            a sample of the training data and there is none.
+        WrongUsageError: a path is not a directory, a URI is no source, the battery is unknown, or
+            the policy requires a sample of the training data and there is none.
     """
     policy = load_policy(wanted.policy, settings.policy_directories)
     require_training_sample(policy, wanted)
     if wanted.battery is not None:
         policy.over(_checks_of(wanted.battery))
-    real = {"checkpoint": str(confine(wanted.checkpoint, settings.checkpoint_roots))}
+    real = {"checkpoint": admit(wanted.checkpoint, settings)}
     if wanted.base is not None:
-        real["base"] = str(confine(wanted.base, settings.checkpoint_roots))
+        real["base"] = admit(wanted.base, settings)
     submission = record.create(wanted.model_copy(update=real), source, rows_with=rows_with)
     SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)

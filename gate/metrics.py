@@ -98,3 +98,17 @@ def waiver_metrics(granted: Mapping[str, int], in_force: Mapping[str, int]) -> I
         total.add_metric([policy], count)
     yield active
     yield total
+
+
+# Sources of checkpoints
+UPLOADS = Counter(
+    "emgate_uploads_total", "Uploads by how they ended: taken, refused or broken off.", ["result"]
+)
+SOURCE_LOOKUPS = Counter(
+    "emgate_source_lookups_total",
+    "Fetched sources looked up in the cache, by scheme: hit or miss.",
+    ["scheme", "result"],
+)
+SOURCE_BYTES = Counter(
+    "emgate_source_bytes_total", "Bytes of the sources that were not in the cache.", ["scheme"]
+)

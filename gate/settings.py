@@ -8,10 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from checks.gold import GOLD_FILE
+from gate.sources import SourceSyntaxError, parse_rule
 
 
 class Device(StrEnum):
@@ -152,6 +153,53 @@ class Settings(BaseSettings):
     waiver_days_max: int = Field(
         default=30, ge=1, le=3650, description="how far ahead a waiver may expire, in days"
     )
+
+    # Sources of checkpoints
+    allowed_sources: list[str] = Field(
+        default_factory=list,
+        description="hub organisations or repositories and buckets or prefixes from which "
+        "checkpoints may be fetched, such as hf://my-org or s3://models/releases",
+    )
+    largest_checkpoint_gib: float = Field(
+        default=512, gt=0, description="largest checkpoint that is fetched or uploaded, extracted"
+    )
+    cache_gib: float = Field(
+        default=512, gt=0, description="bound of the cache of fetched checkpoints in home"
+    )
+    upload_gib: float = Field(
+        default=64, ge=0, description="largest upload as it is sent; 0 switches uploads off"
+    )
+    upload_store_gib: float = Field(
+        default=512, gt=0, description="bound of all uploads together, extracted, in home"
+    )
+    upload_days: float = Field(
+        default=7,
+        ge=0,
+        description="days after its last use from which an upload may be removed to make room",
+    )
+    fetch_attempts: int = Field(
+        default=6, ge=1, description="attempts at each piece of a source that does not answer"
+    )
+
+    @field_validator("allowed_sources")
+    @classmethod
+    def _are_sources(cls, rules: list[str]) -> list[str]:
+        for rule in rules:
+            try:
+                parse_rule(rule)
+            except SourceSyntaxError as error:
+                raise ValueError(str(error)) from error
+        return rules
+
+    @property
+    def cache_directory(self) -> Path:
+        """Where fetched checkpoints are kept for the next run."""
+        return self.home / "cache"
+
+    @property
+    def upload_directory(self) -> Path:
+        """Where uploaded checkpoints are kept."""
+        return self.home / "uploads"
 
     @property
     def database(self) -> str:

@@ -91,14 +91,15 @@ class SubmissionRequest(BaseModel):
     checkpoint: str = Field(
         min_length=1,
         max_length=4096,
-        description="Directory of the checkpoint, under a configured root: a full model or a "
-        "PEFT LoRA adapter.",
+        description="The checkpoint, a full model or a PEFT LoRA adapter: a directory under a "
+        "configured root, or a URI under an allowed source (hf://org/name@revision, "
+        "s3://bucket/prefix, upload://sha256:…).",
         examples=["/checkpoints/my-fine-tune"],
     )
     base: str | None = Field(
         default=None,
         max_length=4096,
-        description="Directory of the base model, which the fine-tune is compared with.",
+        description="The base model, which the fine-tune is compared with: a directory or a URI.",
         examples=["/checkpoints/base"],
     )
     policy: str = Field(default="default", max_length=64, description="Name of the policy.")

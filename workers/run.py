@@ -10,7 +10,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,14 +35,16 @@ from gate.metrics import (
 )
 from gate.plan import Plan
 from gate.policy import Policy, load_policy
+from gate.roots import confine
 from gate.settings import Settings
 from gate.store.fence import RunInterruptedError, SubmissionEndedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
-from gate.store.submissions import SubmissionRecord
+from gate.store.submissions import COMMAND_LINE, SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import TERMINAL, Progress, State, Submission
 from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
+from workers.checkpoint.fetching import fetched
 from workers.checkpoint.preparation import Prepared, Servable, prepare
 from workers.checkpoint.workspace import workspace
 from workers.engine.client import no_interruption
@@ -180,13 +182,15 @@ class Run:
             raise GateError(f"policy '{policy.name}' requires a sample of the fine-tuning data")
         contexts = derive_contexts(sample or "", declared)
         identity = engine_identity(self._settings)
-        with workspace(self._settings.work_directory) as room:
+        with workspace(self._settings.work_directory) as room, ExitStack() as held:
             with self._stage(submission.id, State.PREPARING):
+                checkpoint, base = self._fetch(submission, held)
                 prepared = prepare(
-                    Path(submission.checkpoint),
-                    Path(submission.base) if submission.base else None,
+                    checkpoint,
+                    base,
                     self._settings.device,
                     room,
+                    self._confine if _is_confined(submission) else Path,
                 )
             candidate = self._transcripts.open(
                 submission.id, prepared.candidate.digest, battery.digest, identity
@@ -205,6 +209,21 @@ class Run:
                 baseline,
             )
             return self._take_rounds(assignment)
+
+    def _fetch(self, submission: Submission, held: ExitStack) -> tuple[Path, Path | None]:
+        """The directories of checkpoint and base, which stay until the stack ends."""
+        note = partial(self._note, submission.id, State.PREPARING)
+        got = [
+            held.enter_context(fetched(name, self._settings, note, _is_confined(submission)))
+            for name in (submission.checkpoint, submission.base)
+            if name is not None
+        ]
+        names = [source.name for source in got]
+        self._submissions.pin(submission.id, names[0], names[1] if submission.base else None)
+        return got[0].directory, got[1].directory if submission.base else None
+
+    def _confine(self, directory: str) -> Path:
+        return confine(directory, self._settings.checkpoint_roots)
 
     def _take_rounds(self, given: Assignment) -> Verdict:
         submission_id = given.submission.id
@@ -325,3 +344,8 @@ class Run:
             self._submissions.end_attempt(submission_id, f"failed: {message}")
             SUBMISSIONS_FAILED.labels(reason).inc()
         self._watch(State.FAILED, None)
+
+
+def _is_confined(submission: Submission) -> bool:
+    """Whether roots and allow-list hold; a person at a terminal may name what he likes."""
+    return submission.source != COMMAND_LINE

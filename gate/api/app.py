@@ -13,6 +13,7 @@ from gate.api.hooks import router as hooks_router
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
 from gate.api.submissions import router
+from gate.api.uploads import router as uploads
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
 from gate.hooks.receiving import HookDesk
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.hooks = HookDesk(hooks, settings, submissions, ReceivedHooks(database))
     install_problems(app)
     app.include_router(router)
+    app.include_router(uploads)
     app.include_router(hooks_router)
     app.include_router(waivers.router)
     app.include_router(audit.router)

@@ -316,6 +316,15 @@ class SubmissionRecord:
                 .values(pruned_at=None)
             )
 
+    def pin(self, submission_id: str, checkpoint: str, base: str | None) -> None:
+        """Name the exact revisions that a run has found, so that a later attempt takes them too."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == submission_id)
+                .values(checkpoint=checkpoint, base=base)
+            )
+
     def transcripts(self, submission_id: str) -> tuple[str | None, str | None]:
         """Ids of the candidate's and the baseline's transcript, as far as they exist."""
         with Session(self._engine) as session:

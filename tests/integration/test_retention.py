@@ -86,7 +86,7 @@ def test_old_samples_go_with_their_ratings_and_the_verdict_stays(shelf: Shelf) -
     assert shelf.submissions.verdict(submission_id) == VERDICT
     pruned_at = shelf.transcripts.pruned_at(own)
     assert pruned_at is not None
-    page = render_report(shelf.submissions.get(submission_id), VERDICT, [], pruned_at)
+    page = render_report(shelf.submissions.get(submission_id), VERDICT, [], pruned_at=pruned_at)
     assert f"The samples were deleted on {pruned_at:%Y-%m-%d}" in page
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,13 @@ class Prepared:
                 raise CheckpointError(directory, "was changed while it was being judged")
 
 
-def prepare(checkpoint: Path, base: Path | None, device: Device, room: Path) -> Prepared:
+def prepare(
+    checkpoint: Path,
+    base: Path | None,
+    device: Device,
+    room: Path,
+    named_base: Callable[[str], Path] = Path,
+) -> Prepared:
     """Inspect, identify and, where needed, merge.
 
     Args:
@@ -70,13 +77,15 @@ def prepare(checkpoint: Path, base: Path | None, device: Device, room: Path) -> 
         base: the base model; may be left out for an adapter whose config names a directory.
         device: adapters are merged for the CPU and served natively on CUDA.
         room: directory for a merged checkpoint.
+        named_base: makes a directory of the path that an adapter's config names; raises
+            PathOutsideRootError where it must not be read.
 
     Raises:
         CheckpointError: a refusal, naming the file and the reason.
         DiskFullError: no room to merge.
     """
     kind = kind_of(checkpoint)
-    base_directory = base or _base_of(checkpoint, kind)
+    base_directory = base or _base_of(checkpoint, kind, named_base)
     if kind_of(base_directory) is not Kind.FULL:
         raise CheckpointError(base_directory, "is itself an adapter; give the full base model")
     inspected_base = inspect_full_model(base_directory)
@@ -116,7 +125,7 @@ def _full(directory: Path, digest: str) -> Servable:
     return Servable(directory, digest, serving_signature(directory))
 
 
-def _base_of(checkpoint: Path, kind: Kind) -> Path:
+def _base_of(checkpoint: Path, kind: Kind, named_base: Callable[[str], Path]) -> Path:
     if kind is Kind.ADAPTER:
         file = checkpoint / "adapter_config.json"
         try:
@@ -124,7 +133,7 @@ def _base_of(checkpoint: Path, kind: Kind) -> Path:
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(file, "names no base model; give the base") from error
         if named.is_absolute() and named.is_dir():
-            return named
+            return named_base(str(named))
         raise CheckpointError(
             file, f"names the base '{named}', which is not a directory here; give the base"
         )

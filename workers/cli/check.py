@@ -34,6 +34,7 @@ from gate.errors import GateError, WrongUsageError
 from gate.intake import require_training_sample
 from gate.policy import load_policy
 from gate.settings import settings as settings_of_process
+from gate.sources import is_uri, parse_source
 from gate.store.fence import RunInterruptedError
 from gate.submission import (
     TERMINAL,
@@ -53,8 +54,17 @@ EXIT_CODES = {
 
 
 def check(
-    path: Annotated[Path, typer.Argument(help="Checkpoint: full model or LoRA adapter.")],
-    base: Annotated[Path | None, typer.Option(help="Base model to compare with.")] = None,
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH|URI",
+            help="Checkpoint, full model or LoRA adapter: a directory, hf://org/name@revision, "
+            "s3://bucket/prefix, …",
+        ),
+    ],
+    base: Annotated[
+        str | None, typer.Option(help="Base model to compare with: a directory or a URI.")
+    ] = None,
     policy: Annotated[str, typer.Option(help="Name of the policy.")] = "default",
     battery: Annotated[
         str | None,
@@ -78,6 +88,8 @@ def check(
     Exit codes: 0 pass, 1 fail, 2 wrong usage, 3 inconclusive, 4 the gate itself failed.
 
     Example: emgate check ./my-fine-tune --base ./base --training-sample ./sample.jsonl
+
+    Example: emgate check s3://models/my-fine-tune --base hf://org/base@v1.0
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -104,15 +116,15 @@ def check(
     if as_json:
         typer.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
     else:
-        Console().print(verdict_table(str(path), verdict))
+        Console().print(verdict_table(path, verdict))
         for note in notes(verdict):
             typer.echo(f"- {note}")
     sys.exit(EXIT_CODES[verdict.outcome])
 
 
 def _request(
-    path: Path,
-    base: Path | None,
+    path: str,
+    base: str | None,
     policy: str,
     battery: str | None,
     training_sample: Path | None,
@@ -122,13 +134,10 @@ def _request(
     if battery is not None:
         wanted_policy.over([check.name for check in load_battery(battery).checks])
         battery = str(Path(battery).resolve()) if Path(battery).is_file() else battery
-    for directory in filter(None, (path, base)):
-        if not directory.is_dir():
-            raise WrongUsageError(f"{directory} is not a directory")
     try:
         wanted = SubmissionRequest(
-            checkpoint=str(path.resolve()),
-            base=str(base.resolve()) if base else None,
+            checkpoint=_source(path),
+            base=_source(base) if base else None,
             policy=policy,
             battery=battery,
             training_sample=training_sample.read_text("utf-8") if training_sample else None,
@@ -143,6 +152,19 @@ def _request(
         raise WrongUsageError(f"{place}: {first['msg']}") from error
     require_training_sample(wanted_policy, wanted)
     return wanted
+
+
+def _source(text: str) -> str:
+    """The real path or the canonical URI.
+
+    Roots and allow-list do not hold here: they say what others may make the gate read, and a
+    person at a terminal reads with his own rights.
+    """
+    if is_uri(text):
+        return str(parse_source(text))
+    if not Path(text).is_dir():
+        raise WrongUsageError(f"{text} is not a directory")
+    return str(Path(text).resolve())
 
 
 def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Verdict | None, str]:
