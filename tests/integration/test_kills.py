@@ -304,5 +304,5 @@ def test_tasks_that_nobody_can_make_sense_of_harm_no_worker(
 
     require_one_verdict(fine, fine.submit(tiny_adapter, tiny_base))
 
-    until(lambda: unfinished_tasks(fine) == (0, left_by_the_dead), 30)
+    until(lambda: unfinished_tasks(fine) <= (0, left_by_the_dead), 30)
     assert worker.is_running()

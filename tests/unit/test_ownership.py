@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from gate.submission import State
 from workers.checkpoint import workspace as module
 from workers.checkpoint.workspace import remove_abandoned, workspace
 from workers.lease import lease
@@ -108,6 +109,10 @@ class Leases:
             raise OperationalError("UPDATE", {}, Exception("database is locked"))
         return self.free
 
+    def renew(self, submission_id: str, owner: str, seconds: float) -> State:
+        self.acquire(submission_id, owner, seconds)
+        return State.SAMPLING
+
     def release(self, submission_id: str, owner: str) -> None:
         self.released += 1
 
@@ -137,6 +142,6 @@ def test_a_lease_is_given_back_after_an_error() -> None:
 
 def test_a_database_that_is_away_for_a_moment_does_not_cost_the_lease() -> None:
     leases = Leases(failing=frozenset({2, 3}))
-    with lease(leases, "sub_1", "me", seconds=0.03) as held:  # type: ignore[arg-type]
+    with lease(leases, "sub_1", "me", 30, heartbeat=0.01) as held:  # type: ignore[arg-type]
         assert held
         assert leases.renewed_thrice.wait(5), "renewing ended with the first error"
