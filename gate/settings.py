@@ -11,14 +11,19 @@ from platformdirs import user_data_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from checks.gold import GOLD_FILE
-
 
 class Device(StrEnum):
     """What the engine runs on."""
 
     CPU = "cpu"
     CUDA = "cuda"
+
+
+def _shipped_gold() -> Path:
+    # Here, because it loads the statistics, and most commands need the settings only.
+    from checks.gold import GOLD_FILE
+
+    return GOLD_FILE
 
 
 class Settings(BaseSettings):
@@ -77,7 +82,7 @@ class Settings(BaseSettings):
 
     judge: str = Field(default="embedded", description="embedded, or the path of a judge file")
     gold_set: Path = Field(
-        default=GOLD_FILE,
+        default_factory=_shipped_gold,
         description="labelled answers on which judges are calibrated and controls are drawn from",
     )
     judge_postponements: int = Field(
