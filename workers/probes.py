@@ -189,13 +189,15 @@ def database(settings: Settings) -> Finding:
 
 def broker(settings: Settings) -> Finding:
     """Whether the broker answers."""
+    from kombu.exceptions import OperationalError
+
     from gate.tasks import celery_app
 
     connection = celery_app(settings.broker_url).connection_for_write()
     shown = connection.as_uri()
     try:
         connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=ASK_SECONDS)
-    except (OSError, connection.connection_errors) as error:
+    except (OSError, OperationalError) as error:
         return fail("broker", f"{shown}: {error}", "start it, or set GATE_BROKER_URL")
     finally:
         connection.release()
