@@ -11,7 +11,6 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from checks.gold import GOLD_FILE
 from gate.sources import SourceSyntaxError, parse_rule
 
 
@@ -20,6 +19,13 @@ class Device(StrEnum):
 
     CPU = "cpu"
     CUDA = "cuda"
+
+
+def _shipped_gold() -> Path:
+    # Here, because it loads the statistics, and most commands need the settings only.
+    from checks.gold import GOLD_FILE
+
+    return GOLD_FILE
 
 
 class Settings(BaseSettings):
@@ -78,7 +84,7 @@ class Settings(BaseSettings):
 
     judge: str = Field(default="embedded", description="embedded, or the path of a judge file")
     gold_set: Path = Field(
-        default=GOLD_FILE,
+        default_factory=_shipped_gold,
         description="labelled answers on which judges are calibrated and controls are drawn from",
     )
     judge_postponements: int = Field(

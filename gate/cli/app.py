@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from gate.cli.lazy import LazyGroup
 from gate.errors import WrongUsageError
-from gate.settings import settings
 
 #: Entry point group of further commands: a Typer app or a function each.
 COMMAND_GROUP = "emgate.commands"
@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
 
 app = typer.Typer(
     name="emgate",
+    cls=LazyGroup,
     help="Release gate for fine-tuned language models: tests a checkpoint for emergent "
     "misalignment and says pass, fail or inconclusive.",
     no_args_is_help=True,
@@ -65,6 +66,7 @@ def serve(
 
     from gate.api.app import create_app
     from gate.cli.listening import may_listen
+    from gate.settings import settings
 
     current = settings()
     host = current.api_host if host is None else host
@@ -84,12 +86,7 @@ def main() -> None:
     # Checkpoints lie on disk, and the libraries that read them draw progress bars of their own.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
-        command = entry.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(name=entry.name)(command)
+    LazyGroup.entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
     try:
         app()
     except WrongUsageError as error:
