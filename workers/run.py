@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 
 from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
 from checks.contexts import Context
-from checks.gold import GoldError, load_gold
+from checks.gold import GoldError, GoldSet, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
 from gate.errors import GateError
@@ -26,6 +27,7 @@ from gate.metrics import (
     BASELINE_HITS,
     RUNNING,
     STAGE_SECONDS,
+    STANDING_LOOKUPS,
     SUBMISSIONS_FAILED,
     SUBMISSIONS_POSTPONED,
     VERDICTS,
@@ -33,6 +35,7 @@ from gate.metrics import (
 from gate.plan import Plan
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
+from gate.standing import contexts_digest, stands
 from gate.store.judges import JudgeStore
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
@@ -42,7 +45,8 @@ from workers.checkpoint.preparation import Prepared, prepare
 from workers.checkpoint.workspace import workspace
 from workers.engine.command import engine_identity
 from workers.engine.warm import WarmEngine
-from workers.judging import Judging
+from workers.judges.description import describe_judge
+from workers.judging import NOT_ASKED, Judging
 from workers.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -62,8 +66,19 @@ class Assignment:
     battery: Battery
     prepared: Prepared
     contexts: tuple[Context, ...]
+    plan: Plan
+    gold: GoldSet
+    digests: Digests
     candidate: str
     baseline: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict, and the submission that was really run for it where this one was not."""
+
+    verdict: Verdict
+    standing_since: str | None = None
 
 
 class Run:
@@ -78,7 +93,13 @@ class Run:
         engine: WarmEngine,
         load_judge: Callable[[], Judge],
         watch: Watch = lambda _state, _progress: None,
+        judge_digest: Callable[[], str] | None = None,
     ) -> None:
+        """Wire a run.
+
+        ``load_judge`` is called when the first answer has to be rated, ``judge_digest`` before
+        the engine is touched; by default it describes the judge of the settings, once.
+        """
         self._settings = settings
         self._submissions = submissions
         self._transcripts = transcripts
@@ -86,6 +107,9 @@ class Run:
         self._engine = engine
         self._load_judge = load_judge
         self._watch = watch
+        self._judge_digest = judge_digest or lru_cache(maxsize=1)(
+            lambda: describe_judge(settings).digest
+        )
 
     def take(self, submission_id: str) -> None:
         """Run a submission until it ends, or until its judge does not answer.
@@ -103,7 +127,7 @@ class Run:
                         f"given up after {self._settings.attempts} attempts, each of which was "
                         f"interrupted while {submission.state}"
                     )
-                verdict = self._judge_checkpoint(submission)
+                decision = self._judge_checkpoint(submission)
             except JudgeUnavailableError as error:
                 self._postpone(submission, str(error))
             except (GateError, BatteryError, GoldError, JudgeError) as error:
@@ -113,11 +137,12 @@ class Run:
                 message = f"the gate broke: {type(error).__name__}: {error}"
                 self._fail(submission_id, "internal", message)
             else:
-                if self._submissions.conclude(submission_id, verdict):
+                verdict = decision.verdict
+                if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                     VERDICTS.labels(submission.policy, verdict.outcome).inc()
                 self._watch(State.DECIDED, None)
 
-    def _judge_checkpoint(self, submission: Submission) -> Verdict:
+    def _judge_checkpoint(self, submission: Submission) -> Decision:
         policy = load_policy(submission.policy, self._settings.policy_directories)
         battery = load_battery(submission.battery or policy.battery)
         if submission.battery:
@@ -136,6 +161,22 @@ class Run:
                     self._settings.device,
                     room,
                 )
+            plan = Plan(battery, policy, contexts, seed=prepared.candidate.digest)
+            gold = load_gold(self._settings.gold_set)
+            digests = Digests(
+                checkpoint=prepared.candidate.digest,
+                base=prepared.base.digest,
+                battery=battery.digest,
+                policy=policy.digest,
+                judge=self._judge_digest() if plan.rated else NOT_ASKED,
+                engine=identity,
+                contexts=contexts_digest(contexts),
+                gold_set=gold.digest if plan.rated else NOT_ASKED,
+                gate=version("em-gate"),
+            )
+            standing = self._standing(submission, policy, digests)
+            if standing:
+                return standing
             candidate = self._transcripts.open(
                 submission.id, prepared.candidate.digest, battery.digest, identity
             )
@@ -149,19 +190,27 @@ class Run:
                 battery,
                 prepared,
                 contexts,
+                plan,
+                gold,
+                digests,
                 candidate,
                 baseline,
             )
-            return self._take_rounds(assignment)
+            return Decision(self._take_rounds(assignment))
+
+    def _standing(
+        self, submission: Submission, policy: Policy, digests: Digests
+    ) -> Decision | None:
+        """The newest verdict that a run gave on the same things, unless a fresh one is wanted."""
+        if submission.fresh:
+            return None
+        known = self._submissions.verdicts.newest_run(digests.identity)
+        found = known is not None and stands(known.verdict, policy)
+        STANDING_LOOKUPS.labels("hit" if found else "miss").inc()
+        return Decision(known.verdict, known.submission_id) if known and found else None
 
     def _take_rounds(self, given: Assignment) -> Verdict:
-        submission_id = given.submission.id
-        plan = Plan(
-            given.battery,
-            given.policy,
-            given.contexts,
-            seed=given.prepared.candidate.digest,
-        )
+        submission_id, plan = given.submission.id, given.plan
         note = partial(self._note, submission_id, State.SAMPLING)
         sampling = Sampling(self._engine, self._transcripts, self._settings.attempts, note)
         judging = Judging(
@@ -169,7 +218,7 @@ class Run:
             self._load_judge,
             self._transcripts,
             self._judges,
-            load_gold(self._settings.gold_set),
+            given.gold,
             given.policy.judge.controls,
             note,
         )
@@ -191,14 +240,8 @@ class Run:
         given.prepared.require_unchanged()
         with self._stage(submission_id, State.JUDGING):
             evidence = self._evidence(given, plan, judging)
-        digests = Digests(
-            checkpoint=given.prepared.candidate.digest,
-            base=given.prepared.base.digest,
-            battery=given.battery.digest,
-            policy=given.policy.digest,
-            judge=judging.digest,
-            engine=engine_identity(self._settings),
-        )
+        # The digest of the judge that was really asked, whatever was described before the run.
+        digests = given.digests.model_copy(update={"judge": judging.digest})
         return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
 
     def _evidence(self, given: Assignment, plan: Plan, judging: Judging) -> Evidence:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 from gate.errors import GateError
 from gate.store import access_tables, hook_tables  # noqa: F401  (they register their tables)
@@ -46,11 +47,16 @@ def _require_this_version(engine: Engine) -> None:
 
 def insert_new(engine: Engine, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows in one transaction; those that break a unique constraint are left out."""
-    if not rows:
-        return
-    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-    with engine.begin() as connection:
-        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+    if rows:
+        with Session(engine) as session, session.begin():
+            keep_new(session, table, rows)
+
+
+def keep_new(session: Session, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows in a transaction; those that break a unique constraint are left out."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql.insert if postgres else sqlite.insert
+    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

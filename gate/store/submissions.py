@@ -6,12 +6,18 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from gate.store.database import keep_new
+from gate.store.events import EventRecord
+from gate.store.idempotency import Claim, IdempotencyRecord, KeyTakenError, take_key
+from gate.store.listing import Filters, page_of_submissions
 from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
+from gate.store.verdicts import VerdictRecord, transcripts_of
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -38,10 +44,33 @@ class SubmissionRecord:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @cached_property
+    def verdicts(self) -> VerdictRecord:
+        """The verdicts of the same record, by what they depend on."""
+        return VerdictRecord(self._engine)
+
+    @cached_property
+    def keys(self) -> IdempotencyRecord:
+        """The idempotency keys of the same record."""
+        return IdempotencyRecord(self._engine)
+
+    @cached_property
+    def events(self) -> EventRecord:
+        """What listeners are told, of the same record."""
+        return EventRecord(self._engine)
+
     def create(
-        self, request: SubmissionRequest, source: str, submitted_by: str | None = None
+        self,
+        request: SubmissionRequest,
+        source: str,
+        submitted_by: str | None = None,
+        claim: Claim | None = None,
     ) -> Submission:
-        """Record a new submission in state ``queued``."""
+        """Record a new submission in state ``queued``, and the key that it came with.
+
+        Raises:
+            KeyTakenError: another request with the same key was faster; nothing was recorded.
+        """
         now = datetime.now(UTC)
         row = SubmissionRow(
             id=f"sub_{uuid.uuid4().hex}",
@@ -65,7 +94,12 @@ class SubmissionRecord:
                 row.training_sample_digest = _keep_by_digest(session, request.training_sample)
             session.add(row)
             session.flush()
-            return _submission(row)
+            if claim is not None:
+                try:
+                    take_key(session, claim, row.id)
+                except IntegrityError as error:
+                    raise KeyTakenError(claim.key) from error
+            return _submission(row, standing_since=None)
 
     def get(self, submission_id: str) -> Submission:
         """Read one submission.
@@ -77,7 +111,15 @@ class SubmissionRecord:
             row = session.get(SubmissionRow, submission_id)
             if row is None:
                 raise UnknownSubmissionError(submission_id)
-            return _submission(row)
+            return _submission(row, row.standing_since)
+
+    def page(
+        self, filters: Filters, limit: int, after: tuple[datetime, str] | None = None
+    ) -> tuple[list[Submission], tuple[datetime, str] | None]:
+        """Submissions that match, newest first, and the place after which more begin, if any."""
+        with Session(self._engine) as session:
+            rows, following = page_of_submissions(session, filters, limit, after)
+            return [_submission(row, row.standing_since) for row in rows], following
 
     def newest(self, limit: int, offset: int = 0) -> tuple[list[Submission], int]:
         """Submissions, newest first, and how many there are in all."""
@@ -89,7 +131,7 @@ class SubmissionRecord:
                 .offset(offset)
             )
             total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
-            return [_submission(row) for row in rows], total
+            return [_submission(row, row.standing_since) for row in rows], total
 
     def waiting(self) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
@@ -226,8 +268,13 @@ class SubmissionRecord:
             row = session.get(SubmissionRow, submission_id)
             return (row.candidate_transcript, row.baseline_transcript) if row else (None, None)
 
-    def conclude(self, submission_id: str, verdict: Verdict) -> bool:
+    def conclude(
+        self, submission_id: str, verdict: Verdict, standing_since: str | None = None
+    ) -> bool:
         """Store the verdict and move to ``decided`` in one transaction.
+
+        ``standing_since`` is the submission whose verdict this is, where no run was needed: its
+        transcripts are the evidence of this one too.
 
         False, and nothing is stored, when the submission already has a verdict or has ended.
         """
@@ -242,6 +289,13 @@ class SubmissionRecord:
                 ).all()
                 if not moved:
                     return False
+                if standing_since is not None:
+                    candidate, baseline = transcripts_of(session, standing_since)
+                    session.execute(
+                        update(SubmissionRow)
+                        .where(SubmissionRow.id == submission_id)
+                        .values(candidate_transcript=candidate, baseline_transcript=baseline)
+                    )
                 session.add(_transition(submission_id, State.DECIDED))
                 session.add(
                     VerdictRow(
@@ -249,6 +303,7 @@ class SubmissionRecord:
                         outcome=verdict.outcome.value,
                         identity=verdict.digests.identity,
                         checkpoint_digest=verdict.digests.checkpoint,
+                        standing_since=standing_since,
                         document=verdict.model_dump(mode="json"),
                         created_at=datetime.now(UTC),
                     )
@@ -266,9 +321,7 @@ class SubmissionRecord:
 
 def _keep_by_digest(session: Session, content: str) -> str:
     digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
-    if session.get(TrainingSampleRow, digest) is None:
-        session.add(TrainingSampleRow(digest=digest, content=content))
-        session.flush()
+    keep_new(session, TrainingSampleRow, [{"digest": digest, "content": content}])
     return digest
 
 
@@ -276,7 +329,7 @@ def _transition(submission_id: str, state: State) -> TransitionRow:
     return TransitionRow(submission_id=submission_id, state=state.value, at=datetime.now(UTC))
 
 
-def _submission(row: SubmissionRow) -> Submission:
+def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
     moves: Sequence[TransitionRow] = row.transitions
     return Submission(
         id=row.id,
@@ -298,5 +351,6 @@ def _submission(row: SubmissionRow) -> Submission:
         progress=Progress.model_validate(row.progress) if row.progress else None,
         outcome=row.outcome,
         error=row.error,
+        standing_since=standing_since,
         transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
     )

@@ -51,7 +51,14 @@ def make_bench(
             settings = isolated_settings.model_copy(update=changes)
             record, engine = Record(settings), WarmEngine(settings)
             stack.callback(engine.stop)
-            run = Run(settings, record.submissions, record.transcripts, engine, lambda: judge)
+            run = Run(
+                settings,
+                record.submissions,
+                record.transcripts,
+                record.judges,
+                engine,
+                lambda: judge,
+            )
             return Bench(settings, short_tmp, record, engine, FakeEngines.of(settings), run)
 
         yield make

@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from gate.settings import Settings
 from gate.store.database import open_database
+from gate.store.judges import JudgeStore
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import TranscriptRecord
 from gate.submission import Submission, SubmissionRequest
@@ -47,6 +48,10 @@ class Record:
     @cached_property
     def transcripts(self) -> TranscriptRecord:
         return TranscriptRecord(self._engine)
+
+    @cached_property
+    def judges(self) -> JudgeStore:
+        return JudgeStore(self._engine)
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         with self._engine.connect() as connection:

@@ -1,0 +1,60 @@
+"""What happened to a submission since a listener last looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from gate.store.tables import SubmissionRow, TransitionRow
+from gate.submission import Progress, State
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of the state, with the number by which moves are ordered."""
+
+    number: int
+    state: State
+    at: datetime
+
+
+@dataclass(frozen=True)
+class News:
+    """The moves that are new, and how the submission is now."""
+
+    moves: tuple[Move, ...]
+    progress: Progress | None
+    outcome: str | None
+    error: str | None
+
+
+class EventRecord:
+    """Reads what listeners are told. Every method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def since(self, submission_id: str, number: int) -> News:
+        """Moves with a higher number, in order.
+
+        The moves are read before the submission, so that outcome and error of a last move are
+        there when the move is.
+        """
+        with Session(self._engine) as session:
+            moves = tuple(
+                Move(row.id, State(row.state), row.at)
+                for row in session.scalars(
+                    select(TransitionRow)
+                    .where(TransitionRow.submission_id == submission_id, TransitionRow.id > number)
+                    .order_by(TransitionRow.id)
+                )
+            )
+            progress, outcome, error = session.execute(
+                select(SubmissionRow.progress, SubmissionRow.outcome, SubmissionRow.error).where(
+                    SubmissionRow.id == submission_id
+                )
+            ).one()
+        return News(moves, Progress.model_validate(progress) if progress else None, outcome, error)
