@@ -10,6 +10,7 @@ from gate.metrics import SUBMISSIONS
 from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
+from gate.store.idempotency import Claim
 from gate.store.submissions import SubmissionRecord
 from gate.submission import Submission, SubmissionRequest
 from gate.tasks import TaskQueue
@@ -23,10 +24,13 @@ def accept(
     settings: Settings,
     record: SubmissionRecord,
     queue: TaskQueue,
+    submitted_by: str | None = None,
+    claim: Claim | None = None,
 ) -> Submission:
     """Record and queue a submission.
 
     Raises:
+        KeyTakenError: another request with the same idempotency key was faster.
         PathOutsideRootError: a path is not under a checkpoint root.
         PolicyError: the policy is unknown or unusable.
         WrongUsageError: a path is not a directory, the battery is unknown, or the policy requires
@@ -39,7 +43,7 @@ def accept(
     real = {"checkpoint": str(confine(wanted.checkpoint, settings.checkpoint_roots))}
     if wanted.base is not None:
         real["base"] = str(confine(wanted.base, settings.checkpoint_roots))
-    submission = record.create(wanted.model_copy(update=real), source)
+    submission = record.create(wanted.model_copy(update=real), source, submitted_by, claim)
     SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)
     return submission

@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 
 from checks.contexts import Context
-from gate.judge_record import below_floor
-from gate.policy import Policy
 from gate.verdict import Outcome, Verdict
 
 #: Stands for a digest where there is nothing to have one.
@@ -23,13 +21,10 @@ def contexts_digest(contexts: Sequence[Context]) -> str:
     return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
-def stands(earlier: Verdict, policy: Policy) -> bool:
-    """Whether an earlier verdict on the same things is an answer now.
+def stands(earlier: Verdict) -> bool:
+    """Whether the newest verdict that a run gave on the same things is an answer now.
 
-    An inconclusive one is, too: to draw again until a pass comes up would make the policy's alpha
-    meaningless. It is not when its judge was below the floor, because then the instrument was at
-    fault and not the evidence.
+    A pass or a fail is. An inconclusive one is not: it says that the evidence, or the judge, did
+    not suffice, so the submission is run.
     """
-    if earlier.outcome is not Outcome.INCONCLUSIVE or earlier.judge is None:
-        return True
-    return not below_floor(earlier.judge, policy.judge)
+    return earlier.outcome in {Outcome.PASS, Outcome.FAIL}

@@ -174,7 +174,7 @@ class Run:
                 gold_set=gold.digest if plan.rated else NOT_ASKED,
                 gate=version("em-gate"),
             )
-            standing = self._standing(submission, policy, digests)
+            standing = self._standing(submission, digests)
             if standing:
                 return standing
             candidate = self._transcripts.open(
@@ -198,14 +198,12 @@ class Run:
             )
             return Decision(self._take_rounds(assignment))
 
-    def _standing(
-        self, submission: Submission, policy: Policy, digests: Digests
-    ) -> Decision | None:
-        """The newest verdict that a run gave on the same things, unless a fresh one is wanted."""
+    def _standing(self, submission: Submission, digests: Digests) -> Decision | None:
+        """The verdict that stands on the same things, unless a fresh one is wanted."""
         if submission.fresh:
             return None
         known = self._submissions.verdicts.newest_run(digests.identity)
-        found = known is not None and stands(known.verdict, policy)
+        found = known is not None and stands(known.verdict)
         STANDING_LOOKUPS.labels("hit" if found else "miss").inc()
         return Decision(known.verdict, known.submission_id) if known and found else None
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from gate.api.problems import RETRY_SECONDS, TOO_MANY_LISTENERS, ProblemError
+
 #: Threads that read the database for listeners: apart from those that answer requests, so that
 #: many listeners do not keep anybody else waiting.
 READING_THREADS = 4
@@ -26,8 +28,18 @@ class Listeners:
         self.count = 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count one listener while it listens."""
+    def one_more(self, most: int) -> Iterator[None]:
+        """Count one listener while it listens.
+
+        Raises:
+            ProblemError: there are as many as there may be.
+        """
+        if self.count >= most:
+            raise ProblemError.of(
+                TOO_MANY_LISTENERS,
+                f"This process already serves {most} event streams; read the submission instead.",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
         self.count += 1
         try:
             yield

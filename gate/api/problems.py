@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,11 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:emgate:problem:"
 #: What ``Retry-After`` says while the database does not answer, in seconds.
 RETRY_SECONDS = 5
+
+
+def problem_type(title: str) -> str:
+    """The type URI of the problems with this title."""
+    return TYPE_PREFIX + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Kind:
 UNKNOWN_SUBMISSION = Kind(404, "Unknown submission")
 UNKNOWN_POLICY = Kind(404, "Unknown policy")
 UNKNOWN_BATTERY = Kind(404, "Unknown battery")
+KEY_IN_USE = Kind(409, "Idempotency key in use")
 NO_VERDICT = Kind(409, "No verdict")
 ALREADY_ENDED = Kind(409, "Submission has ended")
 NOT_ENDED = Kind(409, "Submission has not ended")
@@ -93,11 +100,6 @@ class ProblemError(Exception):
         return cls(kind.status, kind.title, detail, headers)
 
 
-def problem_type(title: str) -> str:
-    """The type URI of the problems with this title."""
-    return TYPE_PREFIX + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems that a route answers with."""
     return {
@@ -119,9 +121,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def on_http(request: Request, error: HTTPException) -> JSONResponse:
         title = _TITLES.get(error.status_code) or http.HTTPStatus(error.status_code).phrase
-        return _response(
-            request, error.status_code, title, str(error.detail), headers=error.headers
-        )
+        headers = dict(error.headers or {})
+        if error.status_code == METHOD_NOT_ALLOWED.status:
+            headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
+        return _response(request, error.status_code, title, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -169,6 +172,18 @@ _TITLES = {
         INVALID_REQUEST,
     )
 }
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of a path. Each route by itself would name its own only."""
+    return sorted(
+        {
+            method
+            for route in request.app.routes
+            if route.matches(request.scope)[0] is not Match.NONE
+            for method in getattr(route, "methods", None) or ()
+        }
+    )
 
 
 def _response(

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from gate.store.tables import SubmissionRow, TransitionRow
-from gate.submission import Progress, State
+from gate.submission import TERMINAL, Progress, State
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ class Move:
 
 @dataclass(frozen=True)
 class News:
-    """The moves that are new, and how the submission is now."""
+    """The moves that are new, and how the submission is now.
+
+    ``ended`` says that the listener has been told of the end before: there will be no more.
+    """
 
     moves: tuple[Move, ...]
     progress: Progress | None
     outcome: str | None
     error: str | None
+    ended: bool
 
 
 class EventRecord:
@@ -57,4 +61,18 @@ class EventRecord:
                     SubmissionRow.id == submission_id
                 )
             ).one()
-        return News(moves, Progress.model_validate(progress) if progress else None, outcome, error)
+            ended = not moves and self._told_the_end(session, submission_id, number)
+        return News(
+            moves, Progress.model_validate(progress) if progress else None, outcome, error, ended
+        )
+
+    @staticmethod
+    def _told_the_end(session: Session, submission_id: str, number: int) -> bool:
+        last = session.scalar(
+            select(TransitionRow.id).where(
+                TransitionRow.submission_id == submission_id,
+                TransitionRow.id <= number,
+                TransitionRow.state.in_([state.value for state in TERMINAL]),
+            )
+        )
+        return last is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, func, or_, select, tuple_
+from sqlalchemy import Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.sql import ColumnElement
 
@@ -50,13 +50,6 @@ def page_of_submissions(
     page = rows[:limit]
     more = len(rows) > limit
     return page, (page[-1].created_at, page[-1].id) if more else None
-
-
-def count_submissions(engine: Engine, filters: Filters) -> int:
-    """How many submissions match."""
-    with Session(engine) as session:
-        counted = _matching(session, select(func.count(SubmissionRow.id)), filters)
-        return session.scalar(counted) or 0
 
 
 def _matching(session: Session, wanted: Select[T], filters: Filters) -> Select[T]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from gate.store.database import keep_new
 from gate.store.events import EventRecord
 from gate.store.idempotency import Claim, IdempotencyRecord, KeyTakenError, take_key
 from gate.store.listing import Filters, page_of_submissions
+from gate.store.sample_pages import SamplePages
 from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, VerdictRow
 from gate.store.verdicts import VerdictRecord, transcripts_of
 from gate.submission import (
@@ -58,6 +59,11 @@ class SubmissionRecord:
     def events(self) -> EventRecord:
         """What listeners are told, of the same record."""
         return EventRecord(self._engine)
+
+    @cached_property
+    def sample_pages(self) -> SamplePages:
+        """Samples of the same record, in pages."""
+        return SamplePages(self._engine)
 
     def create(
         self,
@@ -120,18 +126,6 @@ class SubmissionRecord:
         with Session(self._engine) as session:
             rows, following = page_of_submissions(session, filters, limit, after)
             return [_submission(row, row.standing_since) for row in rows], following
-
-    def newest(self, limit: int, offset: int = 0) -> tuple[list[Submission], int]:
-        """Submissions, newest first, and how many there are in all."""
-        with Session(self._engine) as session:
-            rows = session.scalars(
-                select(SubmissionRow)
-                .order_by(SubmissionRow.created_at.desc(), SubmissionRow.id)
-                .limit(limit)
-                .offset(offset)
-            )
-            total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
-            return [_submission(row, row.standing_since) for row in rows], total
 
     def waiting(self) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
