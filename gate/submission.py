@@ -184,3 +184,16 @@ class Submission(BaseModel):
     error: str | None
     standing_since: str | None = None
     transitions: list[Transition]
+
+    def request(self, training_sample: str | None) -> SubmissionRequest:
+        """What was asked, to ask it again; the sample is kept apart from the submission."""
+        return SubmissionRequest(
+            checkpoint=self.checkpoint,
+            base=self.base,
+            policy=self.policy,
+            battery=self.battery,
+            training_sample=training_sample,
+            contexts=self.contexts,
+            fresh=self.fresh,
+            metadata=self.metadata,
+        )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI
 
+from gate.api import catalogue, checkpoints, events, monitoring, results, submissions
+from gate.api.bodies import BodyLimit
+from gate.api.openapi import install_openapi
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
-from gate.api.submissions import router
 from gate.settings import Settings
 from gate.settings import settings as settings_of_process
 from gate.store.database import open_database
@@ -37,15 +38,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         TranscriptRecord(database),
         TaskQueue(settings.broker_url),
     )
+    app.add_middleware(BodyLimit, most_bytes=settings.api_body_bytes)
     install_problems(app)
-    app.include_router(router)
-
-    @app.get("/metrics", tags=["monitoring"], summary="Metrics for Prometheus")
-    def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/health", tags=["monitoring"], summary="Whether the API answers")
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
-
+    install_openapi(app)
+    for router in (
+        submissions.router,
+        events.router,
+        results.router,
+        checkpoints.router,
+        catalogue.router,
+        monitoring.router,
+    ):
+        app.include_router(router)
     return app

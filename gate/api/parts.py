@@ -80,3 +80,11 @@ def find_verdict(parts: Parts, submission: Submission) -> Verdict:
             detail = f"The gate could not judge this submission: {submission.error}"
         raise ProblemError.of(NO_VERDICT, detail)
     return found
+
+
+def _found(parts: PartsOfApp, submission_id: SubmissionId) -> Submission:
+    return find_submission(parts, submission_id)
+
+
+#: The submission that the path names; a 404 problem if there is none.
+FoundSubmission = Annotated[Submission, Depends(_found)]

@@ -89,6 +89,15 @@ class SubmissionPage(BaseModel):
     next_cursor: str | None = Field(description="Null on the last page.")
 
 
+class StateEvent(BaseModel):
+    """What an event of a move says; outcome and error are null but for the last one."""
+
+    state: State
+    at: datetime
+    outcome: str | None = None
+    error: str | None = None
+
+
 class SampleView(BaseModel):
     """One answer of a model, with the rating of the judge that decided."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ class Filters:
     outcome: str | None = None
     checkpoint: str | None = None
     source: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Sequence[tuple[str, str]] = ()
 
 
 def page_of_submissions(
@@ -62,7 +62,7 @@ def _matching(session: Session, wanted: Select[T], filters: Filters) -> Select[T
             wanted = wanted.where(column == value)
     if filters.checkpoint is not None:
         wanted = wanted.where(_is_checkpoint(filters.checkpoint))
-    for key, value in filters.metadata.items():
+    for key, value in filters.metadata:
         wanted = wanted.where(_has_metadata(session, key, value))
     return wanted
 
