@@ -57,7 +57,7 @@ class CountedStream(EventSourceResponse):
 
 @router.get(
     "/{submission_id}/events",
-    response_class=CountedStream,
+    response_class=EventSourceResponse,
     responses=problem_responses(404, 503)
     | {
         200: {
