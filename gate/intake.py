@@ -11,6 +11,7 @@ from gate.errors import WrongUsageError
 from gate.metrics import SUBMISSIONS
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
+from gate.store.idempotency import Claim
 from gate.store.submissions import SubmissionRecord
 from gate.store.tables import Table
 from gate.submission import Submission, SubmissionRequest
@@ -25,11 +26,14 @@ def accept(
     settings: Settings,
     record: SubmissionRecord,
     queue: TaskQueue,
+    submitted_by: str | None = None,
+    claim: Claim | None = None,
     rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
 ) -> Submission:
     """Record and queue a submission; ``rows_with`` makes rows that are written together with it.
 
     Raises:
+        KeyTakenError: another request with the same idempotency key was faster.
         PathOutsideRootError: a path is not under a checkpoint root, or a URI not under an allowed
             source.
         PolicyError: the policy is unknown or unusable.
@@ -43,7 +47,9 @@ def accept(
     real = {"checkpoint": admit(wanted.checkpoint, settings)}
     if wanted.base is not None:
         real["base"] = admit(wanted.base, settings)
-    submission = record.create(wanted.model_copy(update=real), source, rows_with=rows_with)
+    submission = record.create(
+        wanted.model_copy(update=real), source, submitted_by, claim, rows_with
+    )
     SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)
     return submission

@@ -62,6 +62,11 @@ ENGINE_START_SECONDS = Histogram(
 BASELINE_HITS = Counter(
     "emgate_baseline_lookups_total", "Baselines looked up by content.", ["result"]
 )
+STANDING_LOOKUPS = Counter(
+    "emgate_standing_verdict_lookups_total",
+    "Earlier verdicts on the same content looked up before a run.",
+    ["result"],
+)
 
 # hooks
 HOOKS_RECEIVED = Counter(

@@ -207,6 +207,25 @@ class Settings(BaseSettings):
         """Where uploaded checkpoints are kept."""
         return self.home / "uploads"
 
+    # API
+    api_body_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=1024,
+        description="largest body of a request in bytes, uploads apart",
+    )
+    idempotency_seconds: float = Field(
+        default=24 * 3600, gt=0, description="how long an Idempotency-Key stands"
+    )
+    events_listeners: int = Field(
+        default=200, ge=1, description="open event streams of one API process"
+    )
+    events_poll_seconds: float = Field(
+        default=1.0, gt=0, description="how often a stream looks for news"
+    )
+    events_heartbeat_seconds: float = Field(
+        default=15.0, gt=0, description="how often a silent stream shows that it is alive"
+    )
+
     @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""

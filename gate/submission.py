@@ -53,8 +53,8 @@ def states_before(target: State) -> list[State]:
     return [state for state in State if may_move(state, target)]
 
 
-#: A name or a value of the free metadata.
-MetadataText = Annotated[str, Field(max_length=1024)]
+#: A name or a value of the free metadata. Not every database can look for a NUL.
+MetadataText = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
 class DeclaredContext(BaseModel):
@@ -183,4 +183,18 @@ class Submission(BaseModel):
     progress: Progress | None
     outcome: str | None
     error: str | None
+    standing_since: str | None = None
     transitions: list[Transition]
+
+    def request(self, training_sample: str | None) -> SubmissionRequest:
+        """What was asked, to ask it again; the sample is kept apart from the submission."""
+        return SubmissionRequest(
+            checkpoint=self.checkpoint,
+            base=self.base,
+            policy=self.policy,
+            battery=self.battery,
+            training_sample=training_sample,
+            contexts=self.contexts,
+            fresh=self.fresh,
+            metadata=self.metadata,
+        )

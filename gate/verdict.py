@@ -35,7 +35,12 @@ class Finding(BaseModel):
 
 
 class Digests(BaseModel):
-    """Content digests of everything that the verdict depends on."""
+    """Content digests of everything that the verdict depends on, all known before a run.
+
+    ``judge`` and ``gold_set`` are ``not asked`` where no check needs a judge, ``contexts`` is
+    ``none`` where there is no context to ask in. ``engine`` names the engine with its version and
+    arguments, ``gate`` is the version of em-gate. The last three are empty in older verdicts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +50,9 @@ class Digests(BaseModel):
     policy: str
     judge: str
     engine: str
+    contexts: str = ""
+    gold_set: str = ""
+    gate: str = ""
 
     @property
     def identity(self) -> str:

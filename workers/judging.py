@@ -22,6 +22,9 @@ JUDGED_AT_ONCE = 32
 #: Written by ``emgate judge calibrate --json``; a test holds it to the shipped judge and gold set.
 SHIPPED_CALIBRATION = ARTEFACT / "calibration.json"
 
+#: Stands for the judge's digest where no answer has to be rated.
+NOT_ASKED = "not asked"
+
 Note = Callable[[int, int, str], None]
 
 
@@ -60,7 +63,7 @@ class Judging:
     @property
     def digest(self) -> str:
         """The judge's digest, or ``not asked`` if no answer had to be rated."""
-        return self.judge.digest if self._used else "not asked"
+        return self.judge.digest if self._used else NOT_ASKED
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -21,7 +22,7 @@ from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
 from checks.check import Terms
 from checks.contexts import Context
-from checks.gold import GoldError, load_gold
+from checks.gold import GoldError, GoldSet, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
 from gate.errors import EngineError, GateError
@@ -29,6 +30,7 @@ from gate.metrics import (
     BASELINE_HITS,
     RUNNING,
     STAGE_SECONDS,
+    STANDING_LOOKUPS,
     SUBMISSIONS_FAILED,
     SUBMISSIONS_POSTPONED,
     VERDICTS,
@@ -37,6 +39,7 @@ from gate.plan import Plan
 from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
+from gate.standing import contexts_digest, stands
 from gate.store.fence import RunInterruptedError, SubmissionEndedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
@@ -51,7 +54,8 @@ from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
 from workers.engine.process import EngineStartTimeoutError
 from workers.engine.warm import WarmEngine
-from workers.judging import Judging
+from workers.judges.description import describe_judge
+from workers.judging import NOT_ASKED, Judging
 from workers.lease import Lease, WorkerStoppedError
 from workers.sampling import Sampling
 
@@ -72,8 +76,19 @@ class Assignment:
     battery: Battery
     prepared: Prepared
     contexts: tuple[Context, ...]
+    plan: Plan
+    gold: GoldSet
+    digests: Digests
     candidate: str
     baseline: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict, and the submission that was really run for it where this one was not."""
+
+    verdict: Verdict
+    standing_since: str | None = None
 
 
 class Run:
@@ -88,7 +103,13 @@ class Run:
         engine: WarmEngine,
         load_judge: Callable[[], Judge],
         watch: Watch = lambda _state, _progress: None,
+        judge_digest: Callable[[], str] | None = None,
     ) -> None:
+        """Wire a run.
+
+        ``load_judge`` is called when the first answer has to be rated, ``judge_digest`` before
+        the engine is touched; by default it describes the judge of the settings, once.
+        """
         self._settings = settings
         self._submissions = submissions
         self._transcripts = transcripts
@@ -97,6 +118,9 @@ class Run:
         self._load_judge = load_judge
         self._watch = watch
         self._require: Callable[[], None] = no_interruption
+        self._judge_digest = judge_digest or lru_cache(maxsize=1)(
+            lambda: describe_judge(settings).digest
+        )
 
     def take(self, held: Lease) -> None:
         """Run a submission until it ends, or until its judge does not answer.
@@ -134,7 +158,7 @@ class Run:
         try:
             if attempt > self._settings.attempts:
                 raise GateError(self._why_given_up(submission))
-            verdict = self._judge_checkpoint(submission)
+            decision = self._judge_checkpoint(submission)
         except JudgeUnavailableError as error:
             self._postpone(submission, str(error))
         except (GateError, BatteryError, GoldError, JudgeError) as error:
@@ -148,7 +172,8 @@ class Run:
             message = f"the gate broke: {type(error).__name__}: {error}"
             self._fail(submission_id, "internal", message)
         else:
-            if self._submissions.conclude(submission_id, verdict):
+            verdict = decision.verdict
+            if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
                 VERDICTS.labels(submission.policy, verdict.outcome).inc()
             self._watch(State.DECIDED, None)
@@ -171,7 +196,7 @@ class Run:
         except (RunInterruptedError, DBAPIError) as error:
             log.warning("submission %s: its attempt stays open: %s", submission_id, error)
 
-    def _judge_checkpoint(self, submission: Submission) -> Verdict:
+    def _judge_checkpoint(self, submission: Submission) -> Decision:
         policy = load_policy(submission.policy, self._settings.policy_directories)
         battery = load_battery(submission.battery or policy.battery)
         if submission.battery:
@@ -192,6 +217,22 @@ class Run:
                     room,
                     self._confine if _is_confined(submission) else Path,
                 )
+            plan = Plan(battery, policy, contexts, seed=prepared.candidate.digest)
+            gold = load_gold(self._settings.gold_set)
+            digests = Digests(
+                checkpoint=prepared.candidate.digest,
+                base=prepared.base.digest,
+                battery=battery.digest,
+                policy=policy.digest,
+                judge=self._judge_digest() if plan.rated else NOT_ASKED,
+                engine=identity,
+                contexts=contexts_digest(contexts),
+                gold_set=gold.digest if plan.rated else NOT_ASKED,
+                gate=version("em-gate"),
+            )
+            standing = self._standing(submission, digests)
+            if standing:
+                return standing
             candidate = self._transcripts.open(
                 submission.id, prepared.candidate.digest, battery.digest, identity
             )
@@ -205,10 +246,22 @@ class Run:
                 battery,
                 prepared,
                 contexts,
+                plan,
+                gold,
+                digests,
                 candidate,
                 baseline,
             )
-            return self._take_rounds(assignment)
+            return Decision(self._take_rounds(assignment))
+
+    def _standing(self, submission: Submission, digests: Digests) -> Decision | None:
+        """The verdict that stands on the same things, unless a fresh one is wanted."""
+        if submission.fresh:
+            return None
+        known = self._submissions.verdicts.newest_run(digests.identity)
+        found = known is not None and stands(known.verdict)
+        STANDING_LOOKUPS.labels("hit" if found else "miss").inc()
+        return Decision(known.verdict, known.submission_id) if known and found else None
 
     def _fetch(self, submission: Submission, held: ExitStack) -> tuple[Path, Path | None]:
         """The directories of checkpoint and base, which stay until the stack ends."""
@@ -226,13 +279,7 @@ class Run:
         return confine(directory, self._settings.checkpoint_roots)
 
     def _take_rounds(self, given: Assignment) -> Verdict:
-        submission_id = given.submission.id
-        plan = Plan(
-            given.battery,
-            given.policy,
-            given.contexts,
-            seed=given.prepared.candidate.digest,
-        )
+        submission_id, plan = given.submission.id, given.plan
         note = partial(self._note, submission_id, State.SAMPLING)
         sampling = Sampling(self._engine, self._transcripts, self._settings.attempts, note)
         judging = Judging(
@@ -240,7 +287,7 @@ class Run:
             self._load_judge,
             self._transcripts,
             self._judges,
-            load_gold(self._settings.gold_set),
+            given.gold,
             given.policy.judge.controls,
             note,
         )
@@ -262,14 +309,8 @@ class Run:
         given.prepared.require_unchanged()
         with self._stage(submission_id, State.JUDGING):
             evidence = self._evidence(given, plan, judging)
-        digests = Digests(
-            checkpoint=given.prepared.candidate.digest,
-            base=given.prepared.base.digest,
-            battery=given.battery.digest,
-            policy=given.policy.digest,
-            judge=judging.digest,
-            engine=engine_identity(self._settings),
-        )
+        # The digest of the judge that was really asked, whatever was described before the run.
+        digests = given.digests.model_copy(update={"judge": judging.digest})
         return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
 
     def _serve(self, servable: Servable) -> None:

@@ -56,7 +56,7 @@ def _rule(methods: frozenset[str], path: str, scope: Scope | None, action: str =
 
 #: Every call that needs less than ``admin``, and those of ``admin`` whose action has a name.
 RULES: tuple[Rule, ...] = (
-    _rule(_READING, r"/health|/openapi\.json|/docs(?:/oauth2-redirect)?|/redoc", None),
+    _rule(_READING, r"/|/health|/openapi\.json|/docs(?:/oauth2-redirect)?|/redoc", None),
     # A hook carries the signature of its sender, which its route verifies.
     _rule(_POST, r"/v1/hooks/(?P<target>[^/]+)", None, "hook.receive"),
     _rule(_READING, r"/metrics", Scope.READ),

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gate.access.keys import redact
 from gate.access.scopes import scope_needed
 from gate.api.admission import Admission, Call, Refused
-from gate.api.problems import MEDIA_TYPE, Problem, problem_responses
+from gate.api.problems import MEDIA_TYPE, Problem, problem_responses, problem_type
 from gate.settings import Settings
 
 #: What a refused WebSocket is closed with: policy violation.
@@ -105,11 +105,17 @@ def _call(scope: Scope) -> Call:
 
 def _problem(refused: Refused, path: str) -> JSONResponse:
     problem = Problem(
-        title=refused.title, status=refused.status, detail=refused.detail, instance=redact(path)
+        type=problem_type(refused.title),
+        title=refused.title,
+        status=refused.status,
+        detail=refused.detail,
+        instance=redact(path),
     )
-    content = problem.model_dump(exclude_defaults=True) | {"type": problem.type}
     return JSONResponse(
-        content, refused.status, media_type=MEDIA_TYPE, headers=dict(refused.headers)
+        problem.model_dump(exclude_defaults=True),
+        refused.status,
+        media_type=MEDIA_TYPE,
+        headers=dict(refused.headers),
     )
 
 

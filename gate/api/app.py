@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI
 
-from gate.api import audit, waivers
+from gate.api import (
+    audit,
+    catalogue,
+    checkpoints,
+    events,
+    hooks,
+    monitoring,
+    results,
+    submissions,
+    uploads,
+    waivers,
+)
 from gate.api.access import install_access
-from gate.api.hooks import router as hooks_router
+from gate.api.bodies import BodyLimit
+from gate.api.openapi import install_openapi
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
-from gate.api.submissions import router
-from gate.api.uploads import router as uploads
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
 from gate.hooks.receiving import HookDesk
@@ -37,34 +46,34 @@ could not judge; it is never a pass.
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the API on the settings given, or on those of the process."""
     settings = settings or settings_of_process()
-    hooks = load_hooks(settings.hooks_file)
+    hooks_file = load_hooks(settings.hooks_file)
     database = open_database(settings.database)
     app = FastAPI(title="em-gate", version=version("em-gate"), description=DESCRIPTION.strip())
     app.state.parts = Parts(
         settings,
-        SubmissionRecord(database, Outbox.of(hooks)),
+        SubmissionRecord(database, Outbox.of(hooks_file)),
         TranscriptRecord(database),
         TaskQueue(settings.broker_url),
     )
-    submissions = app.state.parts.submissions
-    app.state.hooks = HookDesk(hooks, settings, submissions, ReceivedHooks(database))
+    received = ReceivedHooks(database)
+    app.state.hooks = HookDesk(hooks_file, settings, app.state.parts.submissions, received)
+    app.state.metrics_of_record = waivers.metrics_of_record(database)
+    app.add_middleware(BodyLimit, most_bytes=settings.api_body_bytes)
     install_problems(app)
-    app.include_router(router)
-    app.include_router(uploads)
-    app.include_router(hooks_router)
-    app.include_router(waivers.router)
-    app.include_router(audit.router)
+    install_openapi(app)
+    for router in (
+        submissions.router,
+        events.router,
+        results.router,
+        checkpoints.router,
+        catalogue.router,
+        uploads.router,
+        hooks.router,
+        waivers.router,
+        audit.router,
+        monitoring.router,
+    ):
+        app.include_router(router)
+    # Outermost, so that nothing is read of what is not admitted.
     install_access(app, settings, database)
-    of_record = waivers.metrics_of_record(database)
-
-    @app.get("/metrics", tags=["monitoring"], summary="Metrics for Prometheus")
-    def metrics() -> Response:
-        return Response(
-            generate_latest() + generate_latest(of_record), media_type=CONTENT_TYPE_LATEST
-        )
-
-    @app.get("/health", tags=["monitoring"], summary="Whether the API answers")
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
-
     return app

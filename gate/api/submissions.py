@@ -1,66 +1,117 @@
-"""Routes of ``/v1/submissions``."""
+"""Routes of ``/v1/submissions``: create, list, read, cancel and retry."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from gate.api.parts import Parts
-from gate.api.problems import ProblemError, problem_responses
+from gate.api.bodies import require_json
+from gate.api.paging import Cursor, Limit, link_next, place_cursor, read_place
+from gate.api.parts import Actor, FoundSubmission, Parts, PartsOfApp, find_submission
+from gate.api.problems import (
+    ALREADY_ENDED,
+    INVALID_REQUEST,
+    KEY_IN_USE,
+    KEY_REUSED,
+    NOT_ENDED,
+    PATH_NOT_ALLOWED,
+    POLICY_UNUSABLE,
+    ProblemError,
+    problem_responses,
+)
 from gate.api.schemas import SubmissionPage, SubmissionView
-from gate.api.waivers import VerdictView, waivers_of
 from gate.errors import PathOutsideRootError, PolicyError, WrongUsageError
 from gate.intake import accept
-from gate.report import REPORT_POLICY, render_report
-from gate.store.submissions import UnknownSubmissionError
-from gate.submission import State, Submission, SubmissionRequest
-from gate.verdict import Verdict
+from gate.once import accept_once, request_digest
+from gate.store.idempotency import Claim, KeyReusedError, KeyTakenError
+from gate.store.listing import Filters
+from gate.submission import TERMINAL, State, Submission, SubmissionRequest
+from gate.verdict import Outcome
 
 router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
+#: Source of the submissions that come by these routes.
+SOURCE = "api"
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-PartsOfApp = Annotated[Parts, Depends(_parts)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="Chosen by the client, new for each request that it means. Sent again with "
+        "the same body it gives the same submission.",
+    ),
+]
+#: Not every database can look for a NUL.
+Text = Annotated[str | None, Query(max_length=4096, pattern=r"^[^\x00]*$")]
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "headers": {
+            "Location": {"description": "The submission.", "schema": {"type": "string"}},
+            "Idempotency-Replayed": {
+                "description": "`true` if an earlier request with the same key made it.",
+                "schema": {"type": "string"},
+            },
+        }
+    }
+}
 
 
 @router.post(
     "",
     status_code=202,
     response_model=SubmissionView,
-    responses=problem_responses(403, 422),
+    responses=problem_responses(403, 409, 422) | _ACCEPTED,
+    dependencies=[Depends(require_json)],
     summary="Submit a checkpoint",
 )
-def create(wanted: SubmissionRequest, parts: PartsOfApp, response: Response) -> SubmissionView:
-    """Record a submission and queue it. Answers at once; poll the Location for the state."""
-    try:
-        submission = accept(wanted, "api", parts.settings, parts.submissions, parts.queue)
-    except PathOutsideRootError as error:
-        raise ProblemError(403, "The path is not allowed", str(error)) from error
-    except PolicyError as error:
-        raise ProblemError(422, "The policy cannot be used", str(error)) from error
-    except WrongUsageError as error:
-        raise ProblemError(422, "The request is not valid", str(error)) from error
-    view = SubmissionView.of(submission)
-    response.headers["Location"] = view.links["self"]
-    return view
+def create(
+    wanted: SubmissionRequest,
+    parts: PartsOfApp,
+    actor: Actor,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> SubmissionView:
+    """Record a submission and queue it. Answers at once; follow the Location for the state."""
+    return _submit(parts, actor, "create", wanted, idempotency_key, response)
 
 
 @router.get("", response_model=SubmissionPage, responses=problem_responses(422), summary="List")
 def newest(
+    request: Request,
+    response: Response,
     parts: PartsOfApp,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="Only those so decided.")] = None,
+    checkpoint: Text = None,
+    source: Text = None,
+    metadata: Annotated[
+        list[Annotated[str, Query(pattern=r"^[^:\x00]*:[^\x00]*$", max_length=2049)]] | None,
+        Query(description="`key:value`; may be repeated, and all must match.", max_length=32),
+    ] = None,
 ) -> SubmissionPage:
-    """Submissions, newest first."""
-    items, total = parts.submissions.newest(limit, offset)
+    """Submissions, newest first.
+
+    `checkpoint` is the path or URI that a submission shows, or the digest of its content.
+    """
+    filters = Filters(
+        state=state.value if state else None,
+        outcome=outcome.value if outcome else None,
+        checkpoint=checkpoint,
+        source=source,
+        metadata=[(key, value) for key, _, value in (p.partition(":") for p in metadata or ())],
+    )
+    items, following = parts.submissions.page(filters, limit, read_place(cursor))
+    next_cursor = place_cursor(following)
+    link_next(request, response, next_cursor)
     return SubmissionPage(
-        items=[SubmissionView.of(item) for item in items], total=total, limit=limit, offset=offset
+        items=[SubmissionView.of(item) for item in items], next_cursor=next_cursor
     )
 
 
@@ -70,56 +121,99 @@ def newest(
     responses=problem_responses(404),
     summary="State, stage times and progress",
 )
-def read(submission_id: str, parts: PartsOfApp) -> SubmissionView:
+def read(submission: FoundSubmission) -> SubmissionView:
     """One submission."""
-    return SubmissionView.of(_find(parts, submission_id))
+    return SubmissionView.of(submission)
 
 
-@router.get(
-    "/{submission_id}/verdict",
-    response_model=VerdictView,
+@router.post(
+    "/{submission_id}/cancel",
+    response_model=SubmissionView,
     responses=problem_responses(404, 409),
-    summary="The verdict with its reasons, intervals and digests",
+    summary="Cancel",
 )
-def verdict(submission_id: str, parts: PartsOfApp, request: Request) -> VerdictView:
-    """The verdict of a decided submission; a 409 problem while there is none."""
-    decided = _decided(parts, _find(parts, submission_id))
-    return VerdictView.of(decided, waivers_of(request, submission_id))
+def cancel(submission: FoundSubmission, parts: PartsOfApp) -> SubmissionView:
+    """End a submission without a verdict; a 409 problem if it has ended."""
+    moved = parts.submissions.move(submission.id, State.CANCELLED)
+    now = find_submission(parts, submission.id)
+    if not moved:
+        raise ProblemError.of(ALREADY_ENDED, f"The submission is {now.state}.")
+    return SubmissionView.of(now)
 
 
-@router.get(
-    "/{submission_id}/report",
-    response_class=HTMLResponse,
-    responses=problem_responses(404, 409),
-    summary="The report for people (HTML)",
+@router.post(
+    "/{submission_id}/retry",
+    status_code=202,
+    response_model=SubmissionView,
+    responses=problem_responses(403, 404, 409, 422) | _ACCEPTED,
+    summary="Submit the same once more",
 )
-def report(submission_id: str, parts: PartsOfApp, request: Request) -> HTMLResponse:
-    """The verdict as a page, with the model's own words."""
-    submission = _find(parts, submission_id)
-    decided = _decided(parts, submission)
-    candidate, _ = parts.submissions.transcripts(submission_id)
-    samples = parts.transcripts.samples(candidate, decided.digests.judge) if candidate else []
-    pruned_at = parts.transcripts.pruned_at(candidate) if candidate else None
-    return HTMLResponse(
-        render_report(submission, decided, samples, waivers_of(request, submission_id), pruned_at),
-        headers={"Content-Security-Policy": REPORT_POLICY},
+def retry(
+    submission: FoundSubmission,
+    parts: PartsOfApp,
+    actor: Actor,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> SubmissionView:
+    """A new submission with the request of one that has ended.
+
+    What is decided stays so: ask for `fresh` in a new submission to have it run again.
+    """
+    if submission.state not in TERMINAL:
+        raise ProblemError.of(
+            NOT_ENDED, f"The submission is {submission.state}; cancel it or wait for its end."
+        )
+    sample = parts.submissions.training_sample(submission.id)
+    if submission.training_sample_digest is not None and sample is None:
+        raise ProblemError.of(
+            INVALID_REQUEST, "Its training sample is no longer kept; submit it anew."
+        )
+    wanted = submission.request(sample)
+    return _submit(parts, actor, f"retry {submission.id}", wanted, idempotency_key, response)
+
+
+def _submit(
+    parts: Parts,
+    actor: str,
+    action: str,
+    wanted: SubmissionRequest,
+    key: str | None,
+    response: Response,
+) -> SubmissionView:
+    claim = None
+    if key is not None:
+        digest = request_digest(action, wanted)
+        claim = Claim(actor, key, digest, parts.settings.idempotency_seconds)
+    submission, replayed = _as_problems(
+        lambda: accept_once(
+            claim,
+            parts.submissions,
+            lambda claim: accept(
+                wanted, SOURCE, parts.settings, parts.submissions, parts.queue, actor, claim
+            ),
+        )
     )
+    view = SubmissionView.of(submission)
+    response.headers["Location"] = view.links["self"]
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return view
 
 
-def _find(parts: Parts, submission_id: str) -> Submission:
+def _as_problems(accepting: Callable[[], tuple[Submission, bool]]) -> tuple[Submission, bool]:
     try:
-        return parts.submissions.get(submission_id)
-    except UnknownSubmissionError as error:
-        raise ProblemError(
-            404, "Unknown submission", f"There is no submission '{submission_id}'."
+        return accepting()
+    except KeyReusedError as error:
+        raise ProblemError.of(
+            KEY_REUSED, "This Idempotency-Key came before with another request; use a new one."
         ) from error
-
-
-def _decided(parts: Parts, submission: Submission) -> Verdict:
-    found = parts.submissions.verdict(submission.id)
-    if found is None:
-        detail = f"The submission is {submission.state}."
-        if submission.state is State.FAILED:
-            detail = f"The gate could not judge this submission: {submission.error}"
-        raise ProblemError(409, "There is no verdict", detail)
-    return found
+    except KeyTakenError as error:
+        raise ProblemError.of(
+            KEY_IN_USE, "Another request with this Idempotency-Key is being answered; try again."
+        ) from error
+    except PathOutsideRootError as error:
+        raise ProblemError.of(PATH_NOT_ALLOWED, str(error)) from error
+    except PolicyError as error:
+        raise ProblemError.of(POLICY_UNUSABLE, str(error)) from error
+    except WrongUsageError as error:
+        raise ProblemError.of(INVALID_REQUEST, str(error)) from error

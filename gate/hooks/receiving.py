@@ -124,7 +124,7 @@ class HookDesk:
 
         try:
             submission = accept(
-                wanted, sender.value, self._settings, self._submissions, queue, rows
+                wanted, sender.value, self._settings, self._submissions, queue, rows_with=rows
             )
         except IntegrityError:
             # The same call came twice at once, and the other one was first.

@@ -10,6 +10,7 @@ from sqlalchemy import URL, Engine, MetaData, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.orm import Session
 
 from gate.errors import GateError
 from gate.store import (  # noqa: F401  (they register their tables)
@@ -73,11 +74,16 @@ def metadata() -> MetaData:
 
 def insert_new(engine: Engine, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows in one transaction; those that break a unique constraint are left out."""
-    if not rows:
-        return
-    insert = postgresql.insert if engine.dialect.name == POSTGRESQL else sqlite.insert
-    with engine.begin() as connection:
-        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+    if rows:
+        with Session(engine) as session, session.begin():
+            keep_new(session, table, rows)
+
+
+def keep_new(session: Session, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows in a transaction; those that break a unique constraint are left out."""
+    postgres = session.get_bind().dialect.name == POSTGRESQL
+    insert = postgresql.insert if postgres else sqlite.insert
+    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _parsed(url: str) -> URL:

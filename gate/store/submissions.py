@@ -6,16 +6,22 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
-from sqlalchemy import Engine, func, insert, inspect, or_, select, update
+from sqlalchemy import Engine, insert, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from gate.hooks.outbox import Outbox
 from gate.store import attempts
 from gate.store.announcing import announce, release_answers
+from gate.store.database import keep_new
+from gate.store.events import EventRecord
 from gate.store.fence import Holder, fenced
+from gate.store.idempotency import Claim, IdempotencyRecord, KeyTakenError, take_key
+from gate.store.listing import Filters, page_of_submissions
 from gate.store.patience import patient, waits_for_database
+from gate.store.sample_pages import SamplePages
 from gate.store.tables import (
     SubmissionRow,
     Table,
@@ -25,6 +31,7 @@ from gate.store.tables import (
     VerdictRow,
     clean,
 )
+from gate.store.verdicts import VerdictRecord, transcripts_of
 from gate.submission import (
     TERMINAL,
     DeclaredContext,
@@ -62,19 +69,41 @@ class SubmissionRecord:
         """
         return SubmissionRecord(patient(fenced(self._engine, holder), patience), self._outbox)
 
+    @cached_property
+    def verdicts(self) -> VerdictRecord:
+        """The verdicts of the same record, by what they depend on."""
+        return VerdictRecord(self._engine)
+
+    @cached_property
+    def keys(self) -> IdempotencyRecord:
+        """The idempotency keys of the same record."""
+        return IdempotencyRecord(self._engine)
+
+    @cached_property
+    def events(self) -> EventRecord:
+        """What listeners are told, of the same record."""
+        return EventRecord(self._engine)
+
+    @cached_property
+    def sample_pages(self) -> SamplePages:
+        """Samples of the same record, in pages."""
+        return SamplePages(self._engine)
+
     def create(
         self,
         request: SubmissionRequest,
         source: str,
         submitted_by: str | None = None,
+        claim: Claim | None = None,
         rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
     ) -> Submission:
-        """Record a new submission in state ``queued``.
+        """Record a new submission in state ``queued``, and the key that it came with.
 
         ``rows_with`` makes rows of its id that are written in the same transaction.
 
         Raises:
-            IntegrityError: one of these rows breaks a constraint; nothing was written.
+            KeyTakenError: another request with the same key was faster; nothing was recorded.
+            IntegrityError: one of the further rows breaks a constraint; nothing was recorded.
         """
         now = datetime.now(UTC)
         row = SubmissionRow(
@@ -99,7 +128,12 @@ class SubmissionRecord:
             if request.training_sample is not None:
                 row.training_sample_digest = _keep_by_digest(session, request.training_sample)
             _insert(session, row)
-            made = _submission(row)
+            if claim is not None:
+                try:
+                    take_key(session, claim, row.id)
+                except IntegrityError as error:
+                    raise KeyTakenError(claim.key) from error
+            made = _submission(row, standing_since=None)
             session.add_all(rows_with(row.id))
             announce(session, self._outbox, made, now)
             return made
@@ -114,19 +148,15 @@ class SubmissionRecord:
             row = session.get(SubmissionRow, submission_id)
             if row is None:
                 raise UnknownSubmissionError(submission_id)
-            return _submission(row)
+            return _submission(row, row.standing_since)
 
-    def newest(self, limit: int, offset: int = 0) -> tuple[list[Submission], int]:
-        """Submissions, newest first, and how many there are in all."""
+    def page(
+        self, filters: Filters, limit: int, after: tuple[datetime, str] | None = None
+    ) -> tuple[list[Submission], tuple[datetime, str] | None]:
+        """Submissions that match, newest first, and the place after which more begin, if any."""
         with Session(self._engine) as session:
-            rows = session.scalars(
-                select(SubmissionRow)
-                .order_by(SubmissionRow.created_at.desc(), SubmissionRow.id)
-                .limit(limit)
-                .offset(offset)
-            )
-            total = session.scalar(select(func.count()).select_from(SubmissionRow)) or 0
-            return [_submission(row) for row in rows], total
+            rows, following = page_of_submissions(session, filters, limit, after)
+            return [_submission(row, row.standing_since) for row in rows], following
 
     def waiting(self, limit: int | None = None) -> list[str]:
         """Ids of submissions that have not ended and that nobody holds, oldest first.
@@ -181,7 +211,8 @@ class SubmissionRecord:
         session.add(transition)
         if self._outbox.endpoints:
             session.flush()
-            moved = _submission(session.get_one(SubmissionRow, submission_id))
+            row = session.get_one(SubmissionRow, submission_id)
+            moved = _submission(row, row.standing_since)
             announce(session, self._outbox, moved, transition.at, verdict)
         if target in TERMINAL:
             release_answers(session, submission_id, transition.at)
@@ -331,8 +362,13 @@ class SubmissionRecord:
             row = session.get(SubmissionRow, submission_id)
             return (row.candidate_transcript, row.baseline_transcript) if row else (None, None)
 
-    def conclude(self, submission_id: str, verdict: Verdict) -> bool:
+    def conclude(
+        self, submission_id: str, verdict: Verdict, standing_since: str | None = None
+    ) -> bool:
         """Store the verdict and move to ``decided`` in one transaction.
+
+        ``standing_since`` is the submission whose verdict this is, where no run was needed: its
+        transcripts are the evidence of this one too.
 
         False, and nothing is stored, when the submission already has a verdict or has ended.
         """
@@ -347,6 +383,13 @@ class SubmissionRecord:
                 ).all()
                 if not moved:
                     return False
+                if standing_since is not None:
+                    candidate, baseline = transcripts_of(session, standing_since)
+                    session.execute(
+                        update(SubmissionRow)
+                        .where(SubmissionRow.id == submission_id)
+                        .values(candidate_transcript=candidate, baseline_transcript=baseline)
+                    )
                 self._moved(session, submission_id, State.DECIDED, verdict)
                 session.add(
                     VerdictRow(
@@ -354,6 +397,7 @@ class SubmissionRecord:
                         outcome=verdict.outcome.value,
                         identity=verdict.digests.identity,
                         checkpoint_digest=verdict.digests.checkpoint,
+                        standing_since=standing_since,
                         document=verdict.model_dump(mode="json"),
                         created_at=datetime.now(UTC),
                     )
@@ -374,23 +418,17 @@ def _insert(session: Session, row: SubmissionRow) -> None:
 
     This is the hot path of the API, and the unit of work costs more than the statements.
     """
-    values = {c.key: getattr(row, c.key) for c in inspect(SubmissionRow).column_attrs}
-    session.execute(insert(SubmissionRow.__table__), _by_column(values))  # type: ignore[arg-type]
+    mapper, table = inspect(SubmissionRow), SubmissionRow.__table__
+    values = {c.name: getattr(row, mapper.get_property_by_column(c).key) for c in table.columns}
+    session.execute(insert(table), values)  # type: ignore[arg-type]
     first = [{"submission_id": row.id, "state": t.state, "at": t.at} for t in row.transitions]
     session.execute(insert(TransitionRow.__table__), first)  # type: ignore[arg-type]
-
-
-def _by_column(values: dict[str, object]) -> dict[str, object]:
-    """Values by the names of their columns, where the attribute has another name."""
-    return {("metadata" if key == "details" else key): value for key, value in values.items()}
 
 
 def _keep_by_digest(session: Session, content: str) -> str:
     content = clean(content)
     digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
-    if session.get(TrainingSampleRow, digest) is None:
-        session.add(TrainingSampleRow(digest=digest, content=content))
-        session.flush()
+    keep_new(session, TrainingSampleRow, [{"digest": digest, "content": content}])
     return digest
 
 
@@ -398,7 +436,7 @@ def _transition(submission_id: str, state: State) -> TransitionRow:
     return TransitionRow(submission_id=submission_id, state=state.value, at=datetime.now(UTC))
 
 
-def _submission(row: SubmissionRow) -> Submission:
+def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
     moves: Sequence[TransitionRow] = row.transitions
     return Submission(
         id=row.id,
@@ -420,5 +458,6 @@ def _submission(row: SubmissionRow) -> Submission:
         progress=Progress.model_validate(row.progress) if row.progress else None,
         outcome=row.outcome,
         error=row.error,
+        standing_since=standing_since,
         transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
     )

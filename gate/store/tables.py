@@ -14,11 +14,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    String,
     Text,
     UniqueConstraint,
+    column,
+    select,
+    table,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
 
@@ -68,8 +72,15 @@ class Table(DeclarativeBase):
     """Base of all tables."""
 
 
+#: The part of :class:`VerdictRow`, which is described below, that is read with every submission.
+_VERDICTS = table("verdicts", column("submission_id", String), column("standing_since", String))
+
+
 class SubmissionRow(Table):
-    """One submission."""
+    """One submission.
+
+    ``standing_since`` is the submission that was really run, where an identical one was found.
+    """
 
     __tablename__ = "submissions"
 
@@ -99,6 +110,12 @@ class SubmissionRow(Table):
     candidate_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
     baseline_transcript: Mapped[str | None] = mapped_column(ForeignKey("transcripts.id"))
     transitions: Mapped[list[TransitionRow]] = relationship(order_by="TransitionRow.id")
+    standing_since: Mapped[str | None] = column_property(
+        select(_VERDICTS.c.standing_since)
+        .where(_VERDICTS.c.submission_id == id)
+        .correlate_except(_VERDICTS)
+        .scalar_subquery()
+    )
 
 
 class TransitionRow(Table):

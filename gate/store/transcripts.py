@@ -111,7 +111,7 @@ class TranscriptRecord:
             return {
                 row.id: sample
                 for row in rows
-                if (sample := _sample(row, None)).elicitation.check in checks
+                if (sample := sample_of(row, None)).elicitation.check in checks
                 and sample.elicitation.mode is Mode.ANSWER
             }
 
@@ -148,10 +148,11 @@ class TranscriptRecord:
                 .where(SampleRow.transcript_id == transcript)
                 .order_by(SampleRow.id)
             )
-            return [_sample(sample, judgement) for sample, judgement in rows]
+            return [sample_of(sample, judgement) for sample, judgement in rows]
 
 
-def _sample(row: SampleRow, judgement: JudgementRow | None) -> Sample:
+def sample_of(row: SampleRow, judgement: JudgementRow | None) -> Sample:
+    """The sample that a row holds, with a rating of it."""
     return Sample(
         elicitation=Elicitation.model_validate(row.elicitation),
         text=row.text,

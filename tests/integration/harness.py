@@ -82,11 +82,20 @@ class Bench:
     run: Run
 
     def judge(
-        self, checkpoint: Path, base: Path | None = None, policy: str = "passes"
+        self,
+        checkpoint: Path,
+        base: Path | None = None,
+        policy: str = "passes",
+        fresh: bool = True,
+        **more: Any,
     ) -> Submission:
-        """Submit, run to the end and read it again."""
+        """Submit, run to the end and read it again; by default no standing verdict is taken."""
         wanted = SubmissionRequest(
-            checkpoint=str(checkpoint), base=str(base) if base else None, policy=policy
+            checkpoint=str(checkpoint),
+            base=str(base) if base else None,
+            policy=policy,
+            fresh=fresh,
+            **more,
         )
         submission = self.record.submissions.create(wanted, "test")
         return self.take(submission.id)
@@ -136,7 +145,7 @@ class Service:
     def post(
         self, checkpoint: Path | str, base: Path | None, policy: str = "passes", **more: Any
     ) -> httpx.Response:
-        body = {"checkpoint": str(checkpoint), "policy": policy, **more}
+        body = {"checkpoint": str(checkpoint), "policy": policy, "fresh": True, **more}
         if base is not None:
             body["base"] = str(base)
         return self.api.post("/v1/submissions", json=body)

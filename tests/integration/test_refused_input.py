@@ -204,14 +204,14 @@ def test_a_path_outside_the_roots_is_forbidden_and_recorded_nowhere(
     link = checkpoint_root / "leads-out"
     if not link.is_symlink():
         link.symlink_to("/etc")
-    known = service.api.get("/v1/submissions").json()["total"]
+    known = service.api.get("/v1/submissions").json()["items"]
 
     answer = service.post(path.format(root=checkpoint_root), tiny_base)
 
     assert answer.status_code == 403
     assert answer.headers["content-type"] == "application/problem+json"
     assert "is not under a checkpoint root" in answer.json()["detail"]
-    assert service.api.get("/v1/submissions").json()["total"] == known
+    assert service.api.get("/v1/submissions").json()["items"] == known
 
 
 def test_a_base_outside_the_roots_is_forbidden_too(service: Service, tiny_adapter: Path) -> None:
