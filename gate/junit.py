@@ -32,7 +32,8 @@ def junit_xml(name: str, verdict: Verdict) -> str:
     document = JUnitXml(_clean(name))
     document.add_testsuite(suite)
     document.update_statistics()
-    return document.tostring().decode("utf-8")
+    written: bytes = document.tostring()
+    return written.decode("utf-8")
 
 
 def _case(verdict: Verdict, finding: Finding) -> TestCase:

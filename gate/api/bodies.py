@@ -7,8 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gate.api.problems import TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, ProblemError
 
-#: Paths below which bodies are streamed to disk and bounded by a limit of their own.
-STREAMED = "/v1/uploads"
+#: Paths below which the route reads the body itself, bounded by a limit of its own.
+BOUNDED_BY_THEIR_ROUTES = ("/v1/uploads", "/v1/hooks/")
 
 
 class BodyLimit:
@@ -23,7 +23,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with a bounded body."""
-        if scope["type"] != "http" or scope["path"].startswith(STREAMED):
+        if scope["type"] != "http" or scope["path"].startswith(BOUNDED_BY_THEIR_ROUTES):
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")

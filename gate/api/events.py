@@ -62,7 +62,7 @@ class CountedStream(EventSourceResponse):
     | {
         200: {
             "description": "Events `state` (with ids) and `progress`; ends with the submission.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {}},
         }
     },
     summary="Follow its state and progress (server-sent events)",

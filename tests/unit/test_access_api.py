@@ -390,6 +390,9 @@ def test_an_open_call_is_audited_with_the_actor_that_its_route_names(door: Door)
     def hook(request: Any = None) -> dict[str, str]:
         return {}
 
+    # Before the route of all senders, which knows no sender of this name.
+    routes = door.app.router.routes
+    routes.insert(0, routes.pop())
     door.key(Scope.ADMIN)
     assert door.call("POST", "/v1/hooks/test").status_code == 200
     assert door.audit() == [("anonymous", "hook.receive", "test", 200)]

@@ -42,6 +42,14 @@ VERDICT = decide(
 )
 
 
+@schemathesis.serializer(
+    "application/x-tar", "application/gzip", "application/x-gzip", "application/zip"
+)
+def archive(_context: schemathesis.SerializationContext, value: object) -> bytes:
+    """Bodies of uploads: bytes of any kind, which are no archive."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 class EndingQueue:
     """Ends what is submitted, as no worker is here: a listener would wait for ever."""
 

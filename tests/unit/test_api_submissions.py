@@ -10,6 +10,7 @@ import pytest
 from unit.api_client import Api, problem
 from unit.builders import DIGESTS, evidence, measurement, policy
 
+from gate.access.scopes import Scope
 from gate.policy import Condition
 from gate.submission import State
 from gate.verdict import decide
@@ -55,16 +56,21 @@ def test_a_refused_request_does_not_use_its_key_up(api: Api) -> None:
 
 
 def test_keys_of_different_actors_are_apart(api: Api) -> None:
-    actors = iter(["alice", "bob"])
-
-    @api.app.middleware("http")
-    async def name_the_actor(request, call_next):  # type: ignore[no-untyped-def]
-        request.state.actor = next(actors)
-        return await call_next(request)
-
-    first, second = api.submit(key="k1"), api.submit(key="k1")
-    assert first.json()["id"] != second.json()["id"]
-    assert [first.json()["submitted_by"], second.json()["submitted_by"]] == ["alice", "bob"]
+    made = [
+        api.app.state.admission.keys.create(who, [Scope.SUBMIT], None, "test")
+        for who in ("alice", "bob")
+    ]
+    first, second = (
+        api.client.post(
+            "/v1/submissions",
+            json=api.body(),
+            headers={"Idempotency-Key": "k1", "Authorization": f"Bearer {presented.text}"},
+        ).json()
+        for _, presented in made
+    )
+    assert first["id"] != second["id"]
+    assert first["submitted_by"].startswith("key:alice:")
+    assert second["submitted_by"].startswith("key:bob:")
 
 
 def test_a_key_may_be_used_anew_after_its_time(tmp_path: Path) -> None:
