@@ -104,6 +104,7 @@ def judge_organisms(service: LocalService, base: Path) -> dict[str, str]:
                 "checkpoint": str(ORGANISMS / name),
                 "base": str(base),
                 "policy": "default",
+                "fresh": True,
                 "metadata": {"demo": name},
             }
             answer = api.post("/v1/submissions", json=body).raise_for_status()

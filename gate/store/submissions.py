@@ -403,6 +403,9 @@ class SubmissionRecord:
                     )
                 )
         except IntegrityError:
+            # Another run was faster; anything else that breaks a constraint is a fault to be seen.
+            if self.verdict(submission_id) is None:
+                raise
             return False
         return True
 

@@ -46,7 +46,7 @@ def verdict_of(
     service: LocalService, checkpoint: Path, base: Path, sample: Path | None = None
 ) -> dict[str, Any]:
     """Submit, wait, and read the verdict."""
-    body = {"checkpoint": str(checkpoint), "base": str(base)}
+    body: dict[str, Any] = {"checkpoint": str(checkpoint), "base": str(base), "fresh": True}
     if sample:
         body["training_sample"] = sample.read_text(encoding="utf-8")
     with httpx.Client(base_url=service.url, timeout=60) as api:
