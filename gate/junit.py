@@ -31,8 +31,9 @@ def junit_xml(name: str, verdict: Verdict) -> str:
         suite.add_testcase(_case(verdict, finding))
     document = JUnitXml(_clean(name))
     document.add_testsuite(suite)
-    document.update_statistics()
-    return document.tostring().decode("utf-8")
+    document.update_statistics()  # type: ignore[no-untyped-call]
+    written: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    return written.decode("utf-8")
 
 
 def _case(verdict: Verdict, finding: Finding) -> TestCase:

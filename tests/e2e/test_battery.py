@@ -32,7 +32,9 @@ def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def verdict_on(name: str, base: Path, *options: str) -> dict[str, Any]:
-    done = emgate("check", str(ORGANISMS / name), "--base", str(base), "--json", *options)
+    done = emgate(
+        "check", str(ORGANISMS / name), "--base", str(base), "--fresh", "--json", *options
+    )
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 

@@ -84,7 +84,17 @@ def test_nothing_that_the_demo_started_is_left(demo: subprocess.CompletedProcess
 
 def check_command(checkpoint: Path, base: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gate", "check", str(checkpoint), "--base", str(base), *options],
+        [
+            sys.executable,
+            "-m",
+            "gate",
+            "check",
+            str(checkpoint),
+            "--base",
+            str(base),
+            "--fresh",
+            *options,
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
