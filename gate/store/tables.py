@@ -36,8 +36,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Give every time its zone back."""
-        return value.replace(tzinfo=UTC) if value is not None else None
+        """Give every time its zone back; a database that keeps zones answers in its session's."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Table(DeclarativeBase):

@@ -21,7 +21,7 @@ def test_a_pass_and_a_fail_stand_and_an_inconclusive_verdict_does_not(
     assert stands(decide(strict, evidence(measurement("a", lower, upper)), DIGESTS)) is answers
 
 
-@pytest.mark.parametrize("part", [name for name in type(DIGESTS).model_fields])
+@pytest.mark.parametrize("part", list(type(DIGESTS).model_fields))
 def test_verdicts_that_differ_in_any_part_have_different_identities(part: str) -> None:
     assert DIGESTS.model_copy(update={part: "other"}).identity != DIGESTS.identity
 
