@@ -39,7 +39,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Give every time its zone back; a database that keeps zones answers in its session's."""
         if value is None:
             return None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        read: datetime = value
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 class Table(DeclarativeBase):
