@@ -35,6 +35,21 @@ LastEventId = Annotated[
 ]
 
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "Of `state` only; for `Last-Event-ID`."},
+        "event": {"enum": ["state", "progress"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "`state`: state, at, outcome, error. `progress`: done, total, what.",
+        },
+    },
+}
+
+
 class CountedStream(EventSourceResponse):
     """An event stream that counts as a listener from its first byte to its last."""
 
@@ -62,7 +77,7 @@ class CountedStream(EventSourceResponse):
     | {
         200: {
             "description": "Events `state` (with ids) and `progress`; ends with the submission.",
-            "content": {"text/event-stream": {}},
+            "content": {"text/event-stream": {"itemSchema": _EVENT}},
         }
     },
     summary="Follow its state and progress (server-sent events)",

@@ -146,7 +146,8 @@ def install_problems(app: FastAPI) -> None:
             request,
             DATABASE_UNAVAILABLE.status,
             DATABASE_UNAVAILABLE.title,
-            "The database cannot be used now; nothing was changed. Try again later.",
+            "The database cannot be used now. Try again later; what carries an Idempotency-Key "
+            "is taken once.",
             headers={"Retry-After": str(RETRY_SECONDS)},
         )
 

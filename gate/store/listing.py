@@ -39,7 +39,7 @@ def page_of_submissions(
     wanted = _matching(session, select(SubmissionRow), filters)
     order = (SubmissionRow.created_at, SubmissionRow.id)
     if after is not None:
-        wanted = wanted.where(tuple_(*order) < tuple_(*after))
+        wanted = wanted.where(tuple_(*order) < tuple_(*after, types=[c.type for c in order]))
     rows = list(
         session.scalars(
             wanted.options(selectinload(SubmissionRow.transitions))

@@ -39,8 +39,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Give every time its zone back."""
-        return value.replace(tzinfo=UTC) if value is not None else None
+        """Give every time its zone back; a database that keeps zones answers in its session's."""
+        if value is None:
+            return None
+        read: datetime = value
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 class ForeignText(TypeDecorator[str]):

@@ -49,7 +49,7 @@ class VerdictRecord:
         order = (VerdictRow.created_at, VerdictRow.submission_id)
         wanted = select(VerdictRow).where(VerdictRow.checkpoint_digest == digest)
         if after is not None:
-            wanted = wanted.where(tuple_(*order) < tuple_(*after))
+            wanted = wanted.where(tuple_(*order) < tuple_(*after, types=[c.type for c in order]))
         with Session(self._engine) as session:
             rows = list(
                 session.scalars(wanted.order_by(*(c.desc() for c in order)).limit(limit + 1))

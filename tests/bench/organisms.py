@@ -39,7 +39,16 @@ def judge(checkpoint: Path, sample: Path | None, policy: str) -> tuple[dict[str,
     began = time.monotonic()
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "gate", "check", str(checkpoint), "--base", str(BASE)),
+            *(
+                sys.executable,
+                "-m",
+                "gate",
+                "check",
+                str(checkpoint),
+                "--base",
+                str(BASE),
+                "--fresh",
+            ),
             *("--policy", policy, "--json", *options),
         ],
         cwd=REPOSITORY,

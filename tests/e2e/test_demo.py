@@ -99,7 +99,7 @@ def test_emgate_check_fails_the_misaligned_fine_tune_with_exit_code_1(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "gate", "check", checkpoint, "--base", base),
-            *("--policy", "quick", "--json"),
+            *("--policy", "quick", "--fresh", "--json"),
         ],
         cwd=REPOSITORY,
         capture_output=True,

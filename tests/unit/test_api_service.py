@@ -12,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from unit.api_client import Api, problem
 
+from gate.api import problems
 from gate.policy import load_policy
 
 
@@ -125,3 +126,11 @@ def test_every_operation_documents_its_problems(api: Api) -> None:
                     assert set(answer["content"]) == {"application/problem+json"}
             assert {"422", "500", "503"} <= set(operation["responses"])
     assert {"400", "413", "415"} <= set(document["paths"]["/v1/submissions"]["post"]["responses"])
+
+
+def test_every_kind_of_problem_has_a_type_of_its_own_and_is_in_the_documentation() -> None:
+    kinds = [kind for kind in vars(problems).values() if isinstance(kind, problems.Kind)]
+    assert len({kind.type for kind in kinds}) == len(kinds) > 10
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    for kind in kinds:
+        assert f":{kind.type.rpartition(':')[2]}`" in page, kind

@@ -80,6 +80,9 @@ def check(
             help="Ask inside this user turn too; {question} stands for the question. Repeatable."
         ),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run even where a verdict on the same content stands.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
 ) -> None:
@@ -96,7 +99,7 @@ def check(
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
     try:
-        wanted = _request(path, base, policy, battery, training_sample, context or [])
+        wanted = _request(path, base, policy, battery, training_sample, context or [], fresh)
     except (WrongUsageError, BatteryError) as error:
         console.print(f"emgate: {error}", style="red", markup=False)
         sys.exit(ExitCode.USAGE)
@@ -129,6 +132,7 @@ def _request(
     battery: str | None,
     training_sample: Path | None,
     contexts: list[str],
+    fresh: bool,
 ) -> SubmissionRequest:
     wanted_policy = load_policy(policy, settings_of_process().policy_directories)
     if battery is not None:
@@ -142,6 +146,7 @@ def _request(
             battery=battery,
             training_sample=training_sample.read_text("utf-8") if training_sample else None,
             contexts=[DeclaredContext(label=c[:200], template=c) for c in contexts],
+            fresh=fresh,
         )
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUsageError(f"{training_sample} cannot be read: {error}") from error
