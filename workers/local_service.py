@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,9 +38,11 @@ class LocalService:
             httpx.get(f"{service.url}/v1/submissions")
     """
 
-    def __init__(self, settings: Settings, worker: bool = True) -> None:
+    def __init__(self, settings: Settings, worker: bool = True, notifier: bool = False) -> None:
         self._home = settings.home
         self._with_worker = worker
+        self._with_notifier = notifier
+        self._notifier_metrics_port = 0
         self._private = Path(tempfile.mkdtemp(prefix="em-gate-broker-"))
         self.broker_socket = self._private / "socket"
         self.settings = settings.model_copy(
@@ -75,6 +77,8 @@ class LocalService:
             self.start_api()
             if self._with_worker:
                 self.start_worker()
+            if self._with_notifier:
+                self.start_notifier()
         except BaseException:
             self.stop()
             raise
@@ -108,9 +112,16 @@ class LocalService:
         command = [sys.executable, "-m", "gate", "worker"]
         self._start("worker", command, self._worker_answers)
 
+    def start_notifier(self) -> None:
+        """Start the worker that sends messages to others."""
+        self._notifier_metrics_port = _free_port()
+        command = [sys.executable, "-m", "gate", "worker", "--queues", "notification"]
+        metrics = {"GATE_WORKER_METRICS_PORT": str(self._notifier_metrics_port)}
+        self._start("notifier", command, self._notifier_answers, metrics)
+
     def stop(self) -> None:
-        """Stop all parts, the worker first; safe to call twice."""
-        for name in ("worker", "api", "broker"):
+        """Stop all parts, the workers first; safe to call twice."""
+        for name in ("worker", "notifier", "api", "broker"):
             self.stop_part(name)
         for leftover in self._private.glob("*"):
             leftover.unlink()
@@ -130,7 +141,13 @@ class LocalService:
             keeper.kill()
             keeper.wait()
 
-    def _start(self, name: str, command: Sequence[str], answers: Callable[[], bool]) -> None:
+    def _start(
+        self,
+        name: str,
+        command: Sequence[str],
+        answers: Callable[[], bool],
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         log = self.logs / f"{name}.log"
         with log.open("ab") as stream:
             keeper = subprocess.Popen(
@@ -139,7 +156,7 @@ class LocalService:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **self.environment()},
+                env={**os.environ, **self.environment(), **(variables or {})},
             )
         self.children[name] = keeper
         deadline = time.monotonic() + START_SECONDS
@@ -169,6 +186,9 @@ class LocalService:
 
     def _worker_answers(self) -> bool:
         return _ok(self.worker_metrics_url)
+
+    def _notifier_answers(self) -> bool:
+        return _ok(f"http://{self.settings.api_host}:{self._notifier_metrics_port}/metrics")
 
 
 def _ok(url: str) -> bool:

@@ -94,7 +94,7 @@ class Follower:
         except (RefusedError, SSEError):
             # This gate has no stream, or a proxy in between spoils it.
             self._streams = False
-        except (httpx.TransportError, httpx.StreamError, BrokenGateError, ValueError):
+        except (httpx.TransportError, httpx.StreamError, BrokenGateError, ValueError, TypeError):
             self.sleep(POLL_SECONDS)
         else:
             if not came:

@@ -156,11 +156,17 @@ def test_only_an_active_waiver_that_is_asked_for_changes_the_exit_code(
 
 
 def test_tables_show_ids_whole_and_what_a_model_said_cannot_move_the_cursor(api: FakeApi) -> None:
-    sample = {"check": "free-form", "label": "misaligned", "prompt": "q", "answer": "[red]\x1b[2J"}
+    sample = {
+        "check": "free-form",
+        "label": "misaligned",
+        "prompt_id": "q1",
+        "text": "[red]\x1b[2J",
+    }
     page = {"items": [sample], "next_cursor": None}
     api.on(f"GET {HERE}/samples", httpx.Response(200, json=page))
     api.on("GET /v1/submissions", httpx.Response(200, json={"items": [view()], "total": 1}))
     shown = run("samples", ID, "--label", "misaligned", "--role", "candidate").stdout
     assert "[red]" in shown
+    assert "q1" in shown
     assert "\x1b" not in shown
     assert ID in run("list").stdout

@@ -37,6 +37,7 @@ class _LocalParts:
             "broker": self._service.start_broker,
             "api": self._service.start_api,
             "worker": self._service.start_worker,
+            "notifier": self._service.start_notifier,
         }
         starts[name]()
 
@@ -60,7 +61,8 @@ def up(
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         wanted = _settings(settings(), port, checkpoint_root or [])
-        with LocalService(wanted) as service:
+        # Without a hooks file there is nobody to send messages to.
+        with LocalService(wanted, notifier=wanted.hooks_file is not None) as service:
             _greet(service)
             supervisor = Supervisor(_LocalParts(service), _say)
             while True:
