@@ -97,10 +97,10 @@ def submit(
             else:
                 typer.echo(submission_id)
             return
-        if not as_json:
-            typer.echo(f"submission {submission_id}", err=True)
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
+            signal.signal(signal.SIGTERM, _interrupt)
+            if not as_json:
+                typer.echo(f"submission {submission_id}", err=True)
             ended = _follow(client, submission_id, timeout)
         except KeyboardInterrupt:
             _interrupted(client, submission_id, cancel_on_interrupt, as_json)
