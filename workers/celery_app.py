@@ -11,6 +11,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -88,7 +89,15 @@ def _jobs() -> list[Job]:
     return [
         Job("sweep", settings().sweep_seconds, lambda: sweep(parts.submissions, parts.queue)),
         Job("prune", PRUNE_SECONDS, lambda: prune(parts.database, settings())),
+        Job("forget keys", PRUNE_SECONDS, lambda: _forget_keys(parts.submissions)),
     ]
+
+
+def _forget_keys(submissions: SubmissionRecord) -> None:
+    """Remove the idempotency keys whose time is over."""
+    submissions.keys.forget_before(
+        datetime.now(UTC) - timedelta(seconds=settings().idempotency_seconds)
+    )
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import httpx
@@ -42,7 +42,7 @@ class LocalService:
         self._home = settings.home
         self._with_worker = worker
         self._with_notifier = notifier
-        self._notifier_port = _free_port()
+        self._notifier_metrics_port = 0
         self._private = Path(tempfile.mkdtemp(prefix="em-gate-broker-"))
         self.broker_socket = self._private / "socket"
         self.settings = settings.model_copy(
@@ -113,16 +113,15 @@ class LocalService:
         self._start("worker", command, self._worker_answers)
 
     def start_notifier(self) -> None:
-        """Start the worker that sends messages to others, so that no run delays them."""
+        """Start the worker that sends messages to others."""
+        self._notifier_metrics_port = _free_port()
         command = [sys.executable, "-m", "gate", "worker", "--queues", "notification"]
-        # Metrics of its own, on a port that is not the engine worker's.
-        port = {"GATE_WORKER_METRICS_PORT": str(self._notifier_port)}
-        metrics = f"http://{self.settings.api_host}:{self._notifier_port}/metrics"
-        self._start("notifier", command, lambda: _ok(metrics), port)
+        metrics = {"GATE_WORKER_METRICS_PORT": str(self._notifier_metrics_port)}
+        self._start("notifier", command, self._notifier_answers, metrics)
 
     def stop(self) -> None:
-        """Stop all parts, the worker first; safe to call twice."""
-        for name in ("notifier", "worker", "api", "broker"):
+        """Stop all parts, the workers first; safe to call twice."""
+        for name in ("worker", "notifier", "api", "broker"):
             self.stop_part(name)
         for leftover in self._private.glob("*"):
             leftover.unlink()
@@ -147,7 +146,7 @@ class LocalService:
         name: str,
         command: Sequence[str],
         answers: Callable[[], bool],
-        environment: Mapping[str, str] = MappingProxyType({}),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         log = self.logs / f"{name}.log"
         with log.open("ab") as stream:
@@ -157,7 +156,7 @@ class LocalService:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **self.environment(), **environment},
+                env={**os.environ, **self.environment(), **(variables or {})},
             )
         self.children[name] = keeper
         deadline = time.monotonic() + START_SECONDS
@@ -187,6 +186,9 @@ class LocalService:
 
     def _worker_answers(self) -> bool:
         return _ok(self.worker_metrics_url)
+
+    def _notifier_answers(self) -> bool:
+        return _ok(f"http://{self.settings.api_host}:{self._notifier_metrics_port}/metrics")
 
 
 def _ok(url: str) -> bool:

@@ -157,8 +157,8 @@ def database(settings: Settings) -> Finding:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    import gate.store.database  # noqa: F401  (registers all tables)
-    from gate.store.tables import Table
+    from gate.store.database import metadata
+    from gate.store.schema import Standing, require_current, standing
 
     try:
         url = make_url(settings.database)
@@ -167,18 +167,23 @@ def database(settings: Settings) -> Finding:
             return ok("database", f"{shown} will be made on first use")
         opened = create_engine(url)
         try:
+            if standing(opened) is Standing.NEW:
+                return ok("database", f"{shown} is empty; the tables will be made on first use")
+            require_current(opened)
             tables = inspect(opened)
             there = {
                 n: {c["name"] for c in tables.get_columns(n)} for n in tables.get_table_names()
             }
         finally:
             opened.dispose()
+    except GateError as error:
+        return fail("database", str(error), "as it says")
     except (SQLAlchemyError, ImportError) as error:
         what = str(error).splitlines()[0]
         return fail("database", what, "start it, or set GATE_DATABASE_URL")
     missing = sorted(
         name
-        for name, table in Table.metadata.tables.items()
+        for name, table in metadata().tables.items()
         if {c.name for c in table.columns} - there.get(name, set())
     )
     if missing:

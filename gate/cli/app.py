@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from enum import IntEnum
 from importlib.metadata import entry_points, version
 from typing import Annotated
@@ -93,3 +94,7 @@ def main() -> None:
         # What a command did not say itself: settings and files that cannot be used.
         typer.echo(f"emgate: {error}", err=True)
         sys.exit(ExitCode.USAGE)
+    except Exception:  # noqa: BLE001 (whatever it is, it is shown and ends the command)
+        # Python's own exit code of a crash is 1, which says that the checkpoint failed.
+        traceback.print_exc()
+        sys.exit(ExitCode.BROKEN)

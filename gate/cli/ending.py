@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from gate.cli.app import ExitCode
 from gate.cli.output import EXIT_CODES, console, print_json, printable
@@ -47,6 +48,8 @@ def end_with_verdict(
         print_json({"submission": submission, "verdict": verdict})
     else:
         _show(view.checkpoint, verdict)
+        if view.standing_since:
+            typer.echo(f"- the verdict is that of submission {printable(view.standing_since)}")
     for file, part in ((junit, "verdict.junit.xml"), (report, "report")):
         if file:
             file.write_text(client.document(view.id, part), encoding="utf-8")
@@ -58,7 +61,10 @@ def _show(name: str, content: Mapping[str, Any]) -> None:
     from gate.cli.verdict_table import notes, verdict_table
     from gate.verdict import Verdict
 
-    verdict = Verdict.model_validate(content)
+    try:
+        verdict = Verdict.model_validate(content)
+    except ValidationError as error:
+        raise GateError("the verdict cannot be shown: is the gate of another version?") from error
     console().print(verdict_table(printable(name), verdict))
     for note in notes(verdict):
         typer.echo(f"- {printable(note)}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -90,9 +90,14 @@ def gate_client(as_json: bool) -> Iterator[GateClient]:
         fail(kind, str(error), ExitCode.BROKEN, as_json, getattr(error, "status", None))
     except OSError as error:
         fail("broken", str(error), ExitCode.BROKEN, as_json)
+    except KeyboardInterrupt:
+        # Left alone it would end with 1, which says that the checkpoint failed.
+        fail("interrupted", "interrupted", ExitCode.BROKEN, as_json)
 
 
-def fail(kind: str, message: str, code: ExitCode, as_json: bool, status: int | None = None) -> None:
+def fail(
+    kind: str, message: str, code: ExitCode, as_json: bool, status: int | None = None
+) -> NoReturn:
     """Say what went wrong and end the command."""
     if as_json:
         error = {"kind": kind, "message": message, "status": status, "exit_code": int(code)}

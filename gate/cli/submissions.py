@@ -166,18 +166,14 @@ def samples(
         if as_json:
             print_json({"items": found})
             return
-        names = ("check", "label", "prompt", "answer")
+        names = ("check", "label", "prompt_id", "text")
         rows = [[_cell(sample, name) for name in names] for sample in found]
-        show_table(names, rows)
+        show_table(("check", "label", "prompt", "answer"), rows)
 
 
 def _cell(sample: dict[str, Any], name: str) -> str:
-    """A field of a sample; several names are in use for its question and its answer."""
-    others = {"prompt": ("prompt_id", "question", "key"), "answer": ("text",)}
-    for key in (name, *others.get(name, ())):
-        if sample.get(key) is not None:
-            return str(sample[key])
-    return "-"
+    value = sample.get(name)
+    return "-" if value is None else str(value)
 
 
 def _filter(pair: str) -> str:
@@ -192,6 +188,8 @@ def _show(submission: dict[str, Any]) -> None:
     rows = [("submission", view.id), ("state", view.state), ("outcome", view.outcome or "-")]
     if view.error:
         rows.append(("error", view.error))
+    if view.standing_since:
+        rows.append(("the verdict is that of", view.standing_since))
     rows += [("checkpoint", view.checkpoint), ("base", view.base or "-"), ("policy", view.policy)]
     if view.progress:
         done = view.progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -83,7 +84,12 @@ def submit(
             "fresh": fresh,
         }
         place = _send(client, Path(checkpoint)) if upload else _absolute(checkpoint)
-        submission = client.submit({"checkpoint": place, **request}, idempotency_key)
+        key = idempotency_key or uuid.uuid4().hex
+        try:
+            submission = client.submit({"checkpoint": place, **request}, key)
+        except KeyboardInterrupt:
+            message = f"interrupted; it may have arrived: --idempotency-key {key} finds it"
+            fail("interrupted", message, ExitCode.BROKEN, as_json)
         submission_id = view_of(submission).id
         if not wait:
             if as_json:
@@ -91,10 +97,10 @@ def submit(
             else:
                 typer.echo(submission_id)
             return
-        if not as_json:
-            typer.echo(f"submission {submission_id}", err=True)
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
+            signal.signal(signal.SIGTERM, _interrupt)
+            if not as_json:
+                typer.echo(f"submission {submission_id}", err=True)
             ended = _follow(client, submission_id, timeout)
         except KeyboardInterrupt:
             _interrupted(client, submission_id, cancel_on_interrupt, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_af
 
 from gate.client.errors import BrokenGateError, RefusedError, UnreachableError
 from gate.client.models import Page, SubmissionView, Uploaded
-from gate.client.retrying import ATTEMPTS, LATER, seconds_before_next
+from gate.client.retrying import ATTEMPTS, says_later, seconds_before_next
 from gate.client.settings import ClientSettings
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -90,8 +91,9 @@ class GateClient:
             return view
 
     def retry(self, submission_id: str) -> dict[str, Any]:
-        """Submit the same request anew. Not repeated once sent, since that could make two."""
-        return self._read("POST", _path(submission_id, "/retry"), repeatable=False)
+        """Submit the same request anew; an Idempotency-Key keeps a repeated one from making two."""
+        headers = {"idempotency-key": uuid.uuid4().hex}
+        return self._read("POST", _path(submission_id, "/retry"), headers=headers)
 
     def verdict(self, submission_id: str) -> dict[str, Any]:
         """The verdict of a decided submission."""
@@ -103,7 +105,10 @@ class GateClient:
         return self._answer("GET", _path(submission_id, f"/{part}"), headers=accepted).text
 
     def upload(self, archive: Path, sha256: str, sent: Callable[[int], None]) -> str:
-        """Upload a tar; returns the URI to submit. ``sent`` is told the bytes sent so far."""
+        """Upload a tar; returns the URI to submit. ``sent`` is told the bytes sent so far.
+
+        The other side compares what arrives with the digest (``Content-Digest``, RFC 9530).
+        """
 
         def chunks() -> Iterator[bytes]:
             done = 0
@@ -117,9 +122,9 @@ class GateClient:
             "POST",
             "/v1/uploads",
             content=chunks,
-            params={"sha256": sha256},
             headers={
                 "content-type": "application/x-tar",
+                "content-digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
                 "content-length": str(archive.stat().st_size),
             },
             timeout=UPLOAD_TIMEOUT,
@@ -165,14 +170,11 @@ class GateClient:
         method: str,
         path: str,
         *,
-        repeatable: bool = True,
         content: Callable[[], Iterator[bytes]] | None = None,
         **more: Any,
     ) -> httpx.Response:
-        again = httpx.TransportError if repeatable else httpx.ConnectError
         retrying = Retrying(
-            retry=retry_if_exception_type(again)
-            | retry_if_result(lambda r: r.status_code in (LATER if repeatable else {429, 503})),
+            retry=retry_if_exception_type(httpx.TransportError) | retry_if_result(says_later),
             wait=seconds_before_next,
             stop=stop_after_attempt(ATTEMPTS),
             sleep=self._sleep,

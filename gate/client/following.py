@@ -17,8 +17,8 @@ from gate.client.models import ENDED
 
 #: Between two looks when there is no stream, in seconds.
 POLL_SECONDS = 2.0
-#: How often an unreachable gate is asked before the command gives up; each one has retries.
-PATIENCE = 3
+#: How long a gate may stay away before a wait is given up, in seconds; a restart takes less.
+AWAY_SECONDS = 300.0
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Follower:
                 )
 
         while True:
-            view = self._look()
+            view = self._look(limit)
             yield view
             if view_of(view).ended:
                 return
@@ -64,13 +64,16 @@ class Follower:
             if not self._streams:
                 self.sleep(POLL_SECONDS)
 
-    def _look(self) -> dict[str, Any]:
-        for _ in range(PATIENCE - 1):
+    def _look(self, limit: Callable[[], None]) -> dict[str, Any]:
+        patient_until = self.clock() + AWAY_SECONDS
+        while True:
             try:
                 return self.client.submission(self.submission_id)
             except (UnreachableError, BrokenGateError):
+                if self.clock() >= patient_until:
+                    raise
+                limit()
                 self.sleep(POLL_SECONDS)
-        return self.client.submission(self.submission_id)
 
     def _stream(self, view: dict[str, Any], limit: Callable[[], None]) -> Iterator[dict[str, Any]]:
         """Changes by the events until the stream ends or breaks."""
@@ -94,7 +97,7 @@ class Follower:
         except (RefusedError, SSEError):
             # This gate has no stream, or a proxy in between spoils it.
             self._streams = False
-        except (httpx.TransportError, httpx.StreamError, BrokenGateError, ValueError):
+        except (httpx.TransportError, httpx.StreamError, BrokenGateError, ValueError, TypeError):
             self.sleep(POLL_SECONDS)
         else:
             if not came:

@@ -37,6 +37,7 @@ class SubmissionView(BaseModel):
     policy: str
     metadata: dict[str, str] = Field(default_factory=dict)
     created_at: datetime
+    standing_since: str | None = None
     progress: Progress | None = None
     stages: list[Stage] = Field(default_factory=list)
 

@@ -16,6 +16,17 @@ ATTEMPTS = 5
 _backoff = wait_random_exponential(multiplier=0.5, max=10.0)
 
 
+def says_later(response: httpx.Response) -> bool:
+    """Whether the same request may be answered better in a moment.
+
+    So may one whose Idempotency-Key is still being answered: its first try broke off here, not
+    there.
+    """
+    if response.status_code == httpx.codes.CONFLICT:
+        return b"idempotency-key-in-use" in response.content
+    return response.status_code in LATER
+
+
 def retry_after(response: httpx.Response, now: datetime) -> float | None:
     """Seconds that the answer asks to wait (both forms of RFC 9110), None if it does not say."""
     value = response.headers.get("retry-after", "").strip()

@@ -60,6 +60,15 @@ def make_or_require(engine: Engine) -> None:
     _refuse_unless(engine, found, {Standing.CURRENT})
 
 
+def require_current(engine: Engine) -> None:
+    """Refuse a database that does not have the tables of this version; changes nothing.
+
+    Raises:
+        GateError: says which version it has and what to do.
+    """
+    _refuse_unless(engine, standing(engine), {Standing.CURRENT})
+
+
 def upgrade(engine: Engine) -> bool:
     """Bring a database to this version in one transaction; False if there was nothing to do.
 

@@ -33,22 +33,16 @@ RUNS: tuple[tuple[str, Path, Path | None], ...] = (
 )
 
 
-def judge(checkpoint: Path, sample: Path | None, policy: str) -> tuple[dict[str, Any], float]:
+def judge(
+    checkpoint: Path, sample: Path | None, policy: str, fresh: bool
+) -> tuple[dict[str, Any], float]:
     """The verdict of one checkpoint, and the seconds it took."""
     options = ["--training-sample", str(sample)] if sample else []
+    options += ["--fresh"] if fresh else []
     began = time.monotonic()
     done = subprocess.run(
         [
-            *(
-                sys.executable,
-                "-m",
-                "gate",
-                "check",
-                str(checkpoint),
-                "--base",
-                str(BASE),
-                "--fresh",
-            ),
+            *(sys.executable, "-m", "gate", "check", str(checkpoint), "--base", str(BASE)),
             *("--policy", policy, "--json", *options),
         ],
         cwd=REPOSITORY,
@@ -78,11 +72,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--policy", default="default")
     parser.add_argument("--only", nargs="*", default=[name for name, _, _ in RUNS])
+    parser.add_argument("--standing", action="store_true", help="take verdicts that stand")
     wanted = parser.parse_args()
     columns: dict[str, dict[str, Any]] = {}
     for name, checkpoint, sample in RUNS:
         if name in wanted.only:
-            columns[name], seconds = judge(checkpoint, sample, wanted.policy)
+            columns[name], seconds = judge(checkpoint, sample, wanted.policy, not wanted.standing)
             print(
                 f"{name}: {columns[name]['outcome']} {seconds:.0f} s", file=sys.stderr, flush=True
             )

@@ -44,10 +44,10 @@ def event(kind: str, data: dict[str, Any], number: int | None = None) -> str:
 class FakeApi:
     """Answers from queues by ``METHOD path``; the last answer of a queue stays."""
 
-    answers: dict[str, list[httpx.Response | Exception]] = field(default_factory=dict)
+    answers: dict[str, list[httpx.Response | BaseException]] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
 
-    def on(self, route: str, *answers: httpx.Response | Exception) -> FakeApi:
+    def on(self, route: str, *answers: httpx.Response | BaseException) -> FakeApi:
         self.answers[route] = list(answers)
         return self
 
@@ -58,7 +58,7 @@ class FakeApi:
         if queue is None:
             return problem(404, "there is no such route")
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         # A copy, because a response can be read once.
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)

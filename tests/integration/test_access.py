@@ -239,7 +239,7 @@ def test_a_database_that_does_not_answer_is_exit_code_4(settings: Settings) -> N
     )
     done = emgate(gone, "keys", "list")
     assert done.returncode == 4
-    assert "the database does not work" in done.stderr
+    assert "cannot be used: connection failed" in done.stderr
     assert "hidden" not in done.stderr
 
 

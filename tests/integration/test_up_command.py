@@ -33,7 +33,9 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path
     """The command, the address that it printed, and what it said."""
     (tmp_path / "root" / "empty").mkdir(parents=True)
     said = tmp_path / "said"
-    environment = {**os.environ, "GATE_HOME": str(tmp_path / "home")}
+    hooks = tmp_path / "hooks.yaml"
+    hooks.write_text("send: []\n")
+    environment = {**os.environ, "GATE_HOME": str(tmp_path / "home"), "GATE_HOOKS_FILE": str(hooks)}
     options = ["--port", "0", "--checkpoint-root", str(tmp_path / "root")]
     with said.open("wb") as stream:
         process = subprocess.Popen(
@@ -65,6 +67,7 @@ def test_everything_runs_is_mended_and_is_stopped(
     assert emgate(url, "status", submission["id"], "--json").returncode == 0
 
     parts = psutil.Process(process.pid).children(recursive=True)
+    assert any("notification" in p.cmdline() for p in parts)
     api = next(p for p in parts if p.cmdline()[1:4] == ["-m", "gate", "serve"])
     api.kill()
     until(lambda: "the api died; starting it again (1 of 5)" in said.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import tarfile
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from fakes.fake_api import ID, FakeApi, event, problem, stream, view
 
+from gate.api.problems import KEY_IN_USE
 from gate.client.api import GateClient
 from gate.client.errors import (
     BrokenGateError,
@@ -159,11 +161,19 @@ def test_a_cancel_that_was_repeated_and_came_through_is_no_error(
         client.cancel(ID)
 
 
-def test_a_retry_is_not_repeated_once_it_was_sent(api: FakeApi, client: GateClient) -> None:
-    api.on(f"POST {HERE}/retry", httpx.ReadError("reset"))
-    with pytest.raises(UnreachableError):
-        client.retry(ID)
-    assert len(api.requests) == 1
+def test_a_retry_that_is_repeated_carries_the_same_key(api: FakeApi, client: GateClient) -> None:
+    anew = httpx.Response(202, json=view(id="0198c1f3"))
+    api.on(f"POST {HERE}/retry", httpx.ReadError("reset"), anew)
+    assert client.retry(ID)["id"] == "0198c1f3"
+    first, second = (request.headers["idempotency-key"] for request in api.requests)
+    assert first == second
+
+
+def test_a_key_that_is_still_being_answered_is_waited_for(api: FakeApi, client: GateClient) -> None:
+    conflict = httpx.Response(409, json={"type": KEY_IN_USE.type, "detail": "try again"})
+    api.on("POST /v1/submissions", conflict, httpx.Response(202, json=view()))
+    assert client.submit({"checkpoint": "/x"})["id"] == ID
+    assert len(api.requests) == 2
 
 
 def follower(client: GateClient, timeout: float | None = None) -> Follower:
@@ -227,7 +237,8 @@ def test_an_upload_is_a_tar_with_its_digest_and_says_how_far_it_is(
         with tarfile.open(archive.path) as read:
             assert read.getnames() == ["config.json", "sub/x"]
     for request in api.requests:
-        assert hashlib.sha256(request.content).hexdigest() == request.url.params["sha256"]
+        digest = base64.b64encode(hashlib.sha256(request.content).digest()).decode()
+        assert request.headers["content-digest"] == f"sha-256=:{digest}:"
         assert "content-length" in request.headers
     assert sent[-1] == len(api.requests[0].content)
     assert not archive.path.exists()

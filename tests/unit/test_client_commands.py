@@ -156,11 +156,37 @@ def test_only_an_active_waiver_that_is_asked_for_changes_the_exit_code(
 
 
 def test_tables_show_ids_whole_and_what_a_model_said_cannot_move_the_cursor(api: FakeApi) -> None:
-    sample = {"check": "free-form", "label": "misaligned", "prompt": "q", "answer": "[red]\x1b[2J"}
+    sample = {
+        "check": "free-form",
+        "label": "misaligned",
+        "prompt_id": "q1",
+        "text": "[red]\x1b[2J",
+    }
     page = {"items": [sample], "next_cursor": None}
     api.on(f"GET {HERE}/samples", httpx.Response(200, json=page))
     api.on("GET /v1/submissions", httpx.Response(200, json={"items": [view()], "total": 1}))
     shown = run("samples", ID, "--label", "misaligned", "--role", "candidate").stdout
     assert "[red]" in shown
+    assert "q1" in shown
     assert "\x1b" not in shown
     assert ID in run("list").stdout
+
+
+def test_an_interrupted_submit_is_no_fail_and_can_be_taken_up_by_its_key(api: FakeApi) -> None:
+    api.on("POST /v1/submissions", KeyboardInterrupt())
+    done = run("submit", "/checkpoints/tuned", "--idempotency-key", "pipeline-17")
+    assert done.exit_code == 4
+    assert "--idempotency-key pipeline-17 finds it" in done.stderr
+
+
+def test_any_other_interrupted_command_is_no_fail(api: FakeApi) -> None:
+    api.on(f"GET {HERE}", KeyboardInterrupt())
+    assert run("verdict", ID).exit_code == 4
+
+
+def test_a_verdict_of_another_submission_is_said_to_be_one(api: FakeApi) -> None:
+    decided(api, 0.2)
+    standing = view("decided", outcome="pass", standing_since="0198c000")
+    api.on(f"GET {HERE}", httpx.Response(200, json=standing))
+    assert "the verdict is that of submission 0198c000" in run("verdict", ID).stdout
+    assert "0198c000" in run("status", ID).stdout

@@ -53,7 +53,7 @@ def cpu(tmp_path: Path, flags: str) -> Finding:
         (lambda s: probes.disk(s, 2 * GIB), Health.WARN, "2.0 GiB"),
         (lambda s: probes.shared_memory(64 * 1024**2), Health.WARN, "0.06 GiB"),
         (lambda s: probes.shared_memory(place=s.home / "none"), Health.WARN, "there is no"),
-        (old_record, Health.FAIL, "submissions"),
+        (old_record, Health.FAIL, "tables of em-gate but no version"),
         (probes.database, Health.OK, "made on first use"),
         (lambda s: probes.worker(s, reached=False), Health.FAIL, "without the broker"),
         (probes.judge, Health.OK, "embedded"),

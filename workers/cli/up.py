@@ -61,7 +61,7 @@ def up(
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         wanted = _settings(settings(), port, checkpoint_root or [])
-        # Whoever has receivers configured wants them told.
+        # Without a hooks file there is nobody to send messages to.
         with LocalService(wanted, notifier=wanted.hooks_file is not None) as service:
             _greet(service)
             supervisor = Supervisor(_LocalParts(service), _say)
