@@ -19,7 +19,6 @@ from gate.settings import Settings
 from gate.submission import Progress, State, SubmissionRequest
 from integration.harness import Bench, Service, metric
 from integration.test_command_line import emgate
-from workers.run import Run
 
 ORG = ["hf://org"]
 
@@ -125,9 +124,7 @@ def test_a_run_by_hand_names_what_it_likes(make_bench: Callable[..., Bench], hub
     bench = make_bench(allowed_sources=[], checkpoint_roots=[])
     wanted = SubmissionRequest(checkpoint="hf://org/adapter", base="hf://org/base", policy="passes")
     submission = bench.record.submissions.create(wanted, "cli")
-    run: Run = bench.run
-    run.take(submission.id)
-    ended = bench.record.submissions.get(submission.id)
+    ended = bench.take(submission.id)
     assert ended.state is State.DECIDED, ended.error
 
 
@@ -209,7 +206,7 @@ def test_an_api_that_is_killed_while_it_receives_leaves_nothing(
     store = service.settings.upload_directory
     with socket.create_connection((service.settings.api_host, service.settings.api_port)) as sender:
         sender.sendall(
-            b"POST /v1/uploads?sha256=" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\n"
+            b"POST /v1/uploads?sha256=" + b"0" * 64 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             b"Content-Type: application/gzip\r\nContent-Length: 100000000\r\n\r\n" + content
         )
         until(store.is_dir, 30)
