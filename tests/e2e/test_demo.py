@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fakes.gate import heeding_interrupts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
@@ -128,7 +127,6 @@ def test_an_interrupted_demo_stops_everything_that_it_started(base_checkpoint: P
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=heeding_interrupts,
     )
     deadline = time.monotonic() + 240
     while not any("api_server" in " ".join(p.info["cmdline"]) for p in service_processes()):

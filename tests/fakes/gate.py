@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -185,11 +184,6 @@ class FakeEngines:
     def keeper(self) -> psutil.Process:
         """The keeper of the engine that runs now."""
         return next(p for p in self.processes() if "workers.engine.keeper" in p.cmdline())
-
-
-def heeding_interrupts() -> None:
-    """For a child's start: it hears SIGINT, also where the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_running(pid: int, name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import junitparser
 import psutil
-from fakes.gate import heeding_interrupts, until
+from fakes.gate import until
 
 from integration.harness import Service
 
@@ -115,7 +115,6 @@ def test_who_stops_waiting_leaves_it_running_and_who_cancels_has_no_verdict(
         stderr=subprocess.PIPE,
         text=True,
         env=environment(service),
-        preexec_fn=heeding_interrupts,
     )
     assert waiting.stderr
     submission_id = waiting.stderr.readline().split()[-1]

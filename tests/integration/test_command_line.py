@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.gate import FakeEngines, environment_of, heeding_interrupts, leftovers, until
+from fakes.gate import FakeEngines, environment_of, leftovers, until
 
 from gate.settings import Settings
 
@@ -91,7 +91,6 @@ def test_an_interrupted_check_leaves_nothing_behind(
         [sys.executable, "-m", "gate", *command],
         stderr=subprocess.PIPE,
         env=environment_of(isolated_settings),
-        preexec_fn=heeding_interrupts,
     )
     until(lambda: engines.events("score"), 120)
     process.send_signal(sent)
