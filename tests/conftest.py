@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-# A shell ignores SIGINT for what it runs in the background, and children would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -20,6 +18,9 @@ from fakes.gate import settings_for
 
 from gate.settings import Settings
 from workers.checkpoint.packaged import build_packaged_base
+
+# A shell ignores SIGINT for what it runs in the background, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
