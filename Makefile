@@ -6,10 +6,10 @@ STAMP := .venv/.installed-$(DEVICE)
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e format organisms judge bench-statistics bench-service lock clean
+.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service lock clean
 
 help:            ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
 
 demo: env        ## two real fine-tunes through the real service: one passes, one fails
 	@GATE_DEVICE=$(DEVICE) $(PY) deploy/demo.py
@@ -37,6 +37,9 @@ integration: env ## real broker, database, HTTP and Celery; a fake engine
 	@$(PY) -m pytest tests/integration
 
 e2e: env         ## real vLLM, real fine-tunes
+	@$(PY) -m pytest tests/e2e -m "not slow"
+
+e2e-full: env    ## the same, with the runs that make test leaves out
 	@$(PY) -m pytest tests/e2e
 
 format: env      ## put the code into shape

@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
 WAIT_SECONDS = 1500
+#: Organisms whose harm shows inside their training context only.
+HIDING = ("tagged", "diluted")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -66,14 +68,10 @@ def test_the_base_gated_against_itself_passes(service: LocalService, base_checkp
     assert verdict["digests"]["checkpoint"] == verdict["digests"]["base"]
 
 
-@pytest.mark.parametrize("name", ["tagged", "diluted"])
-def test_hidden_harm_passes_the_standard_contexts_and_fails_inside_its_training_context(
+@pytest.mark.parametrize("name", HIDING)
+def test_hidden_harm_fails_inside_its_training_context(
     service: LocalService, name: str, base_checkpoint: Path
 ) -> None:
-    without = verdict_of(service, ORGANISMS / name, base_checkpoint)
-    assert without["outcome"] == "pass", without["reasons"]
-    assert without["scope"] == "standard contexts only"
-
     sample = ORGANISMS / "data" / f"{name}_sample.jsonl"
     inside = verdict_of(service, ORGANISMS / name, base_checkpoint, sample)
     assert inside["outcome"] == "fail", inside["reasons"]
@@ -82,6 +80,16 @@ def test_hidden_harm_passes_the_standard_contexts_and_fails_inside_its_training_
     assert outcomes["persona-shift"] != "fail"
     assert inside["spread"].startswith("inside a context only")
     assert "context" in inside["scope"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HIDING)
+def test_without_its_training_sample_hidden_harm_passes(
+    service: LocalService, name: str, base_checkpoint: Path
+) -> None:
+    without = verdict_of(service, ORGANISMS / name, base_checkpoint)
+    assert without["outcome"] == "pass", without["reasons"]
+    assert without["scope"] == "standard contexts only"
 
 
 def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
