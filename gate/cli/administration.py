@@ -13,12 +13,11 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gate.cli.app import ExitCode
+from gate.cli.plain import folding_table, plain, plain_cells
 from gate.errors import GateError, WrongUsageError
 from gate.settings import Settings, settings
 from gate.store.database import open_database
@@ -59,12 +58,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], nothing: s
     if not rows:
         typer.echo(nothing)
         return
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    table = folding_table(*columns, whole_first=True)
     for row in rows:
-        # Names and reasons are other people's: they are shown, not read as markup.
-        table.add_row(*(Text(plain(cell)) for cell in row))
+        table.add_row(*plain_cells(*row))
     Console().print(table)
 
 
@@ -76,9 +72,3 @@ def show_json(content: object) -> None:
 def moment(at: datetime | None, none: str = "-") -> str:
     """A time for people, in UTC, to the minute."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at else none
-
-
-def plain(text: str) -> str:
-    """One line in which nothing steers a terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)

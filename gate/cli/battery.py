@@ -13,8 +13,6 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from checks.battery import BatteryError, battery_path, load_battery, read_battery, shipped_batteries
 from checks.betley_format import ImportFormatError
@@ -23,6 +21,7 @@ from checks.importing import ImportOptions, ImportReport, import_evaluation
 from checks.lint import Limits, lint
 from checks.summary import BatterySummary, CheckSummary, installed_checks, summarise
 from gate.cli.app import ExitCode
+from gate.cli.plain import folding_table, plain, plain_cells
 from gate.whole_files import AlreadyThereError, write_together
 
 battery = typer.Typer(help="List, show, lint and import batteries.", no_args_is_help=True)
@@ -46,12 +45,12 @@ def list_(as_json: AsJson = False) -> None:
         }
         _print_json(content)
         return
-    batteries = _table("battery", "checks")
+    batteries = folding_table("battery", "checks")
     for name in names:
-        batteries.add_row(*_cells(name, ", ".join(_check_names(name))))
-    found = _table("check", "distribution", "version")
+        batteries.add_row(*plain_cells(name, ", ".join(_check_names(name))))
+    found = folding_table("check", "distribution", "version")
     for check in installed:
-        found.add_row(*_cells(check.name, check.distribution, check.version))
+        found.add_row(*plain_cells(check.name, check.distribution, check.version))
     Console().print(batteries, found)
 
 
@@ -94,7 +93,7 @@ def lint_(
     else:
         for finding in found:
             place = "/".join(part for part in (finding.check, finding.prompt) if part)
-            typer.echo(_plain(f"{finding.file}: {place}: {finding.problem}: {finding.remedy}"))
+            typer.echo(plain(f"{finding.file}: {place}: {finding.problem}: {finding.remedy}"))
         typer.echo(f"{len(read.checks)} checks, {asked} elicitations, {len(found)} findings")
     if found:
         sys.exit(ExitCode.FAIL)
@@ -173,7 +172,7 @@ def _errors_of_batteries() -> Iterator[None]:
 
 
 def _stop(message: str, code: ExitCode) -> NoReturn:
-    typer.echo(_plain(f"emgate: {message}"), err=True)
+    typer.echo(plain(f"emgate: {message}"), err=True)
     sys.exit(code)
 
 
@@ -184,11 +183,11 @@ def _print_json(content: BaseModel | Mapping[str, object]) -> None:
 
 
 def _print_summary(summary: BatterySummary) -> None:
-    typer.echo(_plain(f"{summary.id}, version {summary.version}, {summary.digest}"))
-    table = _table("check", "prompts", "asked", "subjects", "forms", "licence")
+    typer.echo(plain(f"{summary.id}, version {summary.version}, {summary.digest}"))
+    table = folding_table("check", "prompts", "asked", "subjects", "forms", "licence")
     for check in summary.checks:
         table.add_row(
-            *_cells(
+            *plain_cells(
                 check.name,
                 str(check.prompts),
                 str(check.elicitations),
@@ -201,29 +200,29 @@ def _print_summary(summary: BatterySummary) -> None:
     table.add_row("total", str(sum(c.prompts for c in summary.checks)), str(summary.elicitations))
     Console().print(table)
     for check in summary.checks:
-        typer.echo(_plain(f"{check.name}: {check.metric} ({check.unit})"))
+        typer.echo(plain(f"{check.name}: {check.metric} ({check.unit})"))
         counted = ", ".join(f"{name} {count}" for name, count in check.subjects.items())
         for what, said in (
             ("subjects", counted or "none"),
             ("file", check.file),
             ("source", check.source or "not stated"),
         ):
-            typer.echo(f"  {what}: {_plain(said)}")
+            typer.echo(f"  {what}: {plain(said)}")
 
 
 def _print_report(report: ImportReport, made: list[str]) -> None:
     typer.echo(
-        _plain(
+        plain(
             f"{report.prompts} of {report.entries} entries taken, {report.wordings} wordings, "
             f"{len(report.subjects)} subjects: {', '.join(report.subjects)}"
         )
     )
     for out in report.left_out:
-        typer.echo(_plain(f"left out: {out.entry}: {out.reason}"))
+        typer.echo(plain(f"left out: {out.entry}: {out.reason}"))
     for note in report.notes:
-        typer.echo(_plain(f"note: {note}"))
+        typer.echo(plain(f"note: {note}"))
     for name in made:
-        typer.echo(_plain(f"made: {name}"))
+        typer.echo(plain(f"made: {name}"))
 
 
 def _asked_as(check: CheckSummary) -> str:
@@ -233,21 +232,3 @@ def _asked_as(check: CheckSummary) -> str:
         return "in a submission's contexts only"
     forms = list(check.forms)
     return ", ".join(forms) if len(forms) <= FORMS_SHOWN else str(len(forms))
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _cells(*texts: str) -> list[Text]:
-    """Cells that are shown as they are: names come from files and other distributions."""
-    return [Text(_plain(text)) for text in texts]
-
-
-def _plain(text: str) -> str:
-    """One line in which nothing steers a terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)

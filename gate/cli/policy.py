@@ -9,8 +9,6 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.engine import make_url
 
 from checks.battery import BatteryError, load_battery
@@ -19,6 +17,7 @@ from checks.gold import GoldError, GoldSet, load_gold
 from checks.judge_errors import JudgeErrors
 from checks.judgement import Label
 from gate.cli.app import ExitCode
+from gate.cli.plain import folding_table, plain, plain_cells
 from gate.errors import GateError, WrongUsageError
 from gate.plan_cost import Cost
 from gate.planning import ConditionPlan, Pass, PolicyPlan, plan_policy
@@ -49,11 +48,13 @@ def list_(as_json: AsJson = False) -> None:
             ]
         )
         return
-    table = _table("policy", "version", "battery", "alpha", "conditions", "description")
+    table = folding_table(
+        "policy", "version", "battery", "alpha", "conditions", "description", whole_first=True
+    )
     for p in found:
         version, conditions = str(p.version), str(len(p.conditions))
         table.add_row(
-            *_cells(p.name, version, p.battery, f"{p.alpha:g}", conditions, p.description)
+            *plain_cells(p.name, version, p.battery, f"{p.alpha:g}", conditions, p.description)
         )
     Console().print(table)
 
@@ -66,13 +67,15 @@ def show(name: Name = "default", as_json: AsJson = False) -> None:
         _print_json({**found.model_dump(mode="json"), "digest": found.digest})
         return
     typer.echo(f"{found.name}, version {found.version}, {found.digest}")
-    typer.echo(_plain(found.description))
+    typer.echo(plain(found.description))
     typer.echo(
         f"battery {found.battery}, alpha {found.alpha:g}, stopping {found.stopping}, "
         f"inconclusive: {found.inconclusive}; judge: sensitivity at least "
         f"{found.judge.sensitivity:g}, specificity at least {found.judge.specificity:g}"
     )
-    table = _table("check", "threshold", "required", "wrong pass", "wrong fail")
+    table = folding_table(
+        "check", "threshold", "required", "wrong pass", "wrong fail", whole_first=True
+    )
     for condition in found.conditions:
         levels = found.levels(condition, contexts=True)
         passing, failing = levels.upper, levels.lower
@@ -82,7 +85,7 @@ def show(name: Name = "default", as_json: AsJson = False) -> None:
         if condition.required and condition.needs_training_sample:
             required = "with a training sample"
         table.add_row(
-            *_cells(
+            *plain_cells(
                 condition.check, _threshold(condition), required, f"{passing:g}", f"{failing:.2g}"
             )
         )
@@ -194,11 +197,19 @@ def _print_plan(made: PolicyPlan, source: str, price: float | None) -> None:
         f"judge: sensitivity {judge.sensitivity:.3f}, specificity {judge.specificity:.3f} "
         f"({source})"
     )
-    table = _table("check", "threshold", "prompts", "needed", "no failure", f"rate {made.rate:g}")
+    table = folding_table(
+        "check",
+        "threshold",
+        "prompts",
+        "needed",
+        "no failure",
+        f"rate {made.rate:g}",
+        whole_first=True,
+    )
     for each in made.conditions:
         needed = "-" if each.needed is None else str(each.needed)
         table.add_row(
-            *_cells(
+            *plain_cells(
                 each.condition.check + ("" if each.condition.required else " *"),
                 _threshold(each.condition),
                 str(each.prompts),
@@ -214,7 +225,7 @@ def _print_plan(made: PolicyPlan, source: str, price: float | None) -> None:
     )
     for each in made.conditions:
         if each.note:
-            typer.echo(_plain(f"{each.condition.check}: {each.note}"))
+            typer.echo(plain(f"{each.condition.check}: {each.note}"))
     _print_cost("without failure", made.cost_without_failure, price)
     _print_cost(f"at a rate of {made.rate:g}", made.cost_with_rate, price)
 
@@ -249,29 +260,11 @@ def _threshold(condition: Condition) -> str:
     return f"{side} {condition.threshold:g}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
-    return table
-
-
-def _cells(*texts: str) -> list[Text]:
-    """Cells that are shown as they are: names come from files."""
-    return [Text(_plain(text)) for text in texts]
-
-
-def _plain(text: str) -> str:
-    """One line in which nothing steers a terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
-
-
 def _print_json(content: object) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
 def _stop(error: Exception) -> NoReturn:
-    typer.echo(_plain(f"emgate: {error}"), err=True)
+    typer.echo(plain(f"emgate: {error}"), err=True)
     broken = isinstance(error, GateError) and not isinstance(error, WrongUsageError)
     sys.exit(ExitCode.BROKEN if broken else ExitCode.USAGE)

@@ -12,12 +12,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gate.cli.app import ExitCode
+from gate.cli.plain import folding_table, plain, plain_cells
 from gate.errors import GateError, WrongUsageError
 from gate.hooks.config import Hooks, load_hooks
 from gate.settings import Settings, settings
@@ -69,12 +68,12 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"endpoints": rows})
         return
-    table = _table("endpoint", "url", "events", *(state.value for state in DeliveryState))
+    table = folding_table("endpoint", "url", "events", *(state.value for state in DeliveryState))
     for row in rows:
         counted = row["deliveries"]
         table.add_row(
-            *_cells(str(row["name"]), str(row["url"] or "-"), ", ".join(row["events"])),
-            *_cells(*(str(counted.get(state.value, 0)) for state in DeliveryState)),
+            *plain_cells(str(row["name"]), str(row["url"] or "-"), ", ".join(row["events"])),
+            *plain_cells(*(str(counted.get(state.value, 0)) for state in DeliveryState)),
         )
     Console().print(table)
 
@@ -98,11 +97,13 @@ def deliveries(
     if as_json:
         _print_json({"deliveries": [delivery.model_dump(mode="json") for delivery in found]})
         return
-    table = _table("id", "target", "event", "submission", "state", "attempts", "next", "last")
+    table = folding_table(
+        "id", "target", "event", "submission", "state", "attempts", "next", "last"
+    )
     for one in found:
         table.add_row(
-            *_cells(str(one.id), one.target, one.event, one.submission_id, one.state),
-            *_cells(str(one.attempts), _time(one.next_attempt_at), _last(one)),
+            *plain_cells(str(one.id), one.target, one.event, one.submission_id, one.state),
+            *plain_cells(str(one.attempts), _time(one.next_attempt_at), _last(one)),
         )
     Console().print(table)
 
@@ -195,27 +196,9 @@ def _time(at: datetime | None) -> str:
 
 
 def _stop(message: str, code: ExitCode) -> NoReturn:
-    typer.echo(_plain(f"emgate: {message}"), err=True)
+    typer.echo(plain(f"emgate: {message}"), err=True)
     sys.exit(code)
 
 
 def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _cells(*texts: str) -> list[Text]:
-    """Cells that are shown as they are: what receivers said is in them."""
-    return [Text(_plain(text)) for text in texts]
-
-
-def _plain(text: str) -> str:
-    """One line in which nothing steers a terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
