@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +18,18 @@ def verdict_table(title: str, verdict: Verdict) -> Table:
         (verdict.outcome.value.upper(), STYLES[verdict.outcome]),
         f" ({verdict.scope})",
     )
-    table = Table(title=heading, title_justify="left", title_style="")
+    # Without rules between the columns all of it fits into 80 characters.
+    table = Table(
+        title=heading,
+        title_justify="left",
+        title_style="",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
+    )
     table.add_column("check", no_wrap=True)
-    table.add_column("metric", justify="right")
+    table.add_column("metric", justify="right", min_width=10, overflow="fold")
     table.add_column("interval", justify="right", no_wrap=True)
     table.add_column("threshold", justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
