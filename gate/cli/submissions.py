@@ -12,23 +12,11 @@ from gate.cli.ending import end_with_verdict
 from gate.cli.output import gate_client, must_be_writable, print_json, show_table
 from gate.client.api import view_of
 from gate.errors import WrongUsageError
+from gate.submission import State
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the submission.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
-
-
-class State(StrEnum):
-    """States to list by."""
-
-    QUEUED = "queued"
-    PREPARING = "preparing"
-    SERVING = "serving"
-    SAMPLING = "sampling"
-    JUDGING = "judging"
-    DECIDED = "decided"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class Outcome(StrEnum):
