@@ -58,7 +58,7 @@ def test_every_check_is_shown_with_interval_and_threshold(
     demo: subprocess.CompletedProcess[str],
 ) -> None:
     for check in ("persona-shift", "free-form", "coherence"):
-        rows = [line for line in demo.stdout.splitlines() if check in line and "[" in line]
+        rows = re.findall(rf"^ *{check} .*\[.*$", demo.stdout, re.MULTILINE)
         assert len(rows) == 2, demo.stdout
         assert all(re.search(r"at (most|least)", row) for row in rows)
 
