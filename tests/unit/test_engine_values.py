@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gate.errors import EngineError
 from gate.settings import Device, Settings
+from workers.engine.client import KEEP_ALIVE_SECONDS
 from workers.engine.command import (
     MODEL_NAME,
     engine_command,
@@ -61,6 +62,11 @@ def test_the_environment_is_offline_and_its_temporary_files_are_private() -> Non
     got = engine_environment(Settings(), {"HOME": "/h", "TMPDIR": "/t"}, Path("/private"))
     assert (got["HOME"], got["TMPDIR"], got["VLLM_RPC_BASE_PATH"]) == ("/h", "/private", "/private")
     assert (got["HF_HUB_OFFLINE"], got["VLLM_NO_USAGE_STATS"]) == ("1", "1")
+
+
+def test_the_engine_closes_no_idle_connection_that_the_client_may_still_use() -> None:
+    got = engine_environment(Settings(), {}, Path("/private"))
+    assert float(got["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) >= 10 * KEEP_ALIVE_SECONDS
 
 
 def test_settings_of_the_cpu_do_not_reach_a_gpu_engine() -> None:

@@ -14,6 +14,9 @@ from gate.settings import Device, Settings
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
 MAX_LORA_RANK = 256
+#: Seconds for which the engine keeps a connection that is not used; longer than the client does, or
+#: else it may close one in the moment in which a request is sent on it.
+SERVER_KEEP_ALIVE_SECONDS = 120
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",
@@ -22,6 +25,7 @@ _ALWAYS = {
     # The weight swap lives behind this switch; the server is only reachable by its private socket.
     "VLLM_SERVER_DEV_MODE": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(SERVER_KEEP_ALIVE_SECONDS),
 }
 
 
