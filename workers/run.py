@@ -36,9 +36,9 @@ from gate.standing import contexts_digest, stands
 from gate.store.fence import RunInterruptedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
-from gate.store.submissions import COMMAND_LINE, SubmissionRecord
+from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
-from gate.submission import TERMINAL, Progress, State, Submission
+from gate.submission import COMMAND_LINE, TERMINAL, Progress, State, Submission
 from gate.verdict import Digests
 from workers.assignment import Assignment, Decision
 from workers.checkpoint.fetching import fetched

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from gate.errors import GateError
 from gate.policy import load_policy
 from gate.settings import Settings
-from gate.store.submissions import COMMAND_LINE
 from gate.store.tables import (
     JudgementRow,
     SampleRow,
@@ -21,7 +20,7 @@ from gate.store.tables import (
     TranscriptRow,
     TransitionRow,
 )
-from gate.submission import TERMINAL
+from gate.submission import COMMAND_LINE, TERMINAL
 
 log = logging.getLogger(__name__)
 
