@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import update
@@ -69,7 +70,7 @@ def conclude(
 
 
 def _changed(
-    session: Session, submission_id: str, target: State, values: dict[str, object]
+    session: Session, submission_id: str, target: State, values: Mapping[str, object]
 ) -> bool:
     allowed = [state.value for state in states_before(target)]
     moved = session.execute(
