@@ -22,12 +22,7 @@ from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
 from gate.errors import GateError
-from gate.metrics import (
-    RUNNING,
-    STAGE_SECONDS,
-    STANDING_LOOKUPS,
-    VERDICTS,
-)
+from gate.metrics import RUNNING, STAGE_SECONDS, STANDING_LOOKUPS, VERDICTS
 from gate.plan import Plan
 from gate.policy import load_policy
 from gate.roots import confine

@@ -20,20 +20,9 @@ from gate.store.listing import Filters, page_of_submissions
 from gate.store.patience import patient, waits_for_database
 from gate.store.sample_pages import SamplePages
 from gate.store.submission_rows import submission_of, write_new
-from gate.store.tables import (
-    SubmissionRow,
-    Table,
-    TrainingSampleRow,
-    TranscriptRow,
-    VerdictRow,
-)
+from gate.store.tables import SubmissionRow, Table, TrainingSampleRow, TranscriptRow, VerdictRow
 from gate.store.verdicts import VerdictRecord
-from gate.submission import (
-    Progress,
-    State,
-    Submission,
-    SubmissionRequest,
-)
+from gate.submission import Progress, State, Submission, SubmissionRequest
 from gate.verdict import Verdict
 
 
