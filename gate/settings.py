@@ -21,6 +21,13 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Judging(StrEnum):
+    """Where answers are rated."""
+
+    RUN = "run"
+    QUEUE = "queue"
+
+
 def _shipped_gold() -> Path:
     # Here, because it loads the statistics, and most commands need the settings only.
     from checks.gold import GOLD_FILE
@@ -86,6 +93,17 @@ class Settings(BaseSettings):
     gold_set: Path = Field(
         default_factory=_shipped_gold,
         description="labelled answers on which judges are calibrated and controls are drawn from",
+    )
+    judging: Judging = Field(
+        default=Judging.RUN,
+        description="where answers are rated: run (by the worker that samples them), or queue (by "
+        "workers of the queue judging, which alone need the judge's key)",
+    )
+    judging_wait_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="how long a run waits for a judging worker to take its answers before the "
+        "submission is postponed",
     )
     judge_postponements: int = Field(
         default=36,

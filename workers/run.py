@@ -43,6 +43,7 @@ from workers.ending import Ending, Watch
 from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
 from workers.engine.warm import WarmEngine
+from workers.judge_queue.queued import under
 from workers.judges.description import describe_judge
 from workers.judging import NOT_ASKED
 from workers.lease import Lease
@@ -225,7 +226,7 @@ class Run:
             self._engine,
             self._transcripts,
             self._judges,
-            self._load_judge,
+            lambda: under(self._load_judge(), self._require),
             self._settings.attempts,
             self._stage,
             self._note,

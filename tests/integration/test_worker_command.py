@@ -17,4 +17,4 @@ def test_queues_that_do_not_exist_are_wrong_usage(queues: str) -> None:
         check=False,
     )
     assert answer.returncode == 2
-    assert "the queues are engine, notification" in answer.stderr
+    assert "the queues are engine, judging, notification" in answer.stderr

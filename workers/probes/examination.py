@@ -37,6 +37,7 @@ def examine(settings: Settings, url: str) -> list[Finding]:
     probe("database", lambda: service.database(settings))
     probe("broker", lambda: service.broker(settings))
     probe("worker", lambda: service.worker(settings, found["broker"].health is Health.OK))
+    probe("judging", lambda: service.judging(settings, found["broker"].health is Health.OK))
     probe("api", ask_api)
     probe("judge", lambda: parts.judge(settings))
     probe("policies", lambda: parts.policies(settings))

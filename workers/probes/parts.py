@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from gate.errors import EngineError, GateError
-from gate.settings import Device, Settings
+from gate.settings import Device, Judging, Settings
+from workers.judges.choice import key_variables
 from workers.probes.finding import Finding, fail, ok
 
 IMPORT_SECONDS = 180
@@ -49,27 +49,30 @@ def engine(settings: Settings, timeout: float = IMPORT_SECONDS) -> Finding:
 
 
 def judge(settings: Settings, environment: Mapping[str, str] = os.environ) -> Finding:
-    """Whether the files of the judge can be read and the variables of its keys are set."""
-    from workers.judges.choice import ensemble_members
-    from workers.judges.judge_file import EMBEDDED, EndpointFile, read_judge_file
-
-    if settings.judge == EMBEDDED:
-        return ok("judge", EMBEDDED)
+    """Whether the judge's files can be read, and its keys are set if it is asked from here."""
+    if settings.judging is Judging.RUN:
+        return judge_here(settings, environment)
     try:
-        path = Path(settings.judge)
-        file = read_judge_file(path)
-        files = (
-            [file]
-            if isinstance(file, EndpointFile)
-            else [member for _, member in ensemble_members(path, file).values()]
-        )
+        key_variables(settings)
     except (GateError, OSError) as error:
-        return fail("judge", str(error), "correct the file, or GATE_JUDGE")
-    names = [f.api_key_env for f in files if f.api_key_env]
+        return _bad_judge(error)
+    return ok("judge", f"{settings.judge}, asked by the workers of the queue judging")
+
+
+def judge_here(settings: Settings, environment: Mapping[str, str] = os.environ) -> Finding:
+    """Whether the files of the judge can be read and the variables of its keys are set."""
+    try:
+        names = key_variables(settings)
+    except (GateError, OSError) as error:
+        return _bad_judge(error)
     unset = [name for name in names if not environment.get(name, "").strip()]
     if unset:
         return fail("judge", f"{', '.join(unset)} is not set", "set it to the key of the judge")
     return ok("judge", settings.judge)
+
+
+def _bad_judge(error: Exception) -> Finding:
+    return fail("judge", str(error), "correct the file, or GATE_JUDGE")
 
 
 def policies(settings: Settings) -> Finding:

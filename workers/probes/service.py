@@ -9,7 +9,9 @@ from pathlib import Path
 import httpx
 
 from gate.errors import GateError
-from gate.settings import Settings
+from gate.settings import Judging, Settings
+from gate.tasks import ENGINE_QUEUE, JUDGING_QUEUE, celery_app
+from workers.judge_queue.queued import REMEDY
 from workers.probes.finding import Finding, fail, ok, warn
 
 ASK_SECONDS = 3.0
@@ -61,8 +63,6 @@ def broker(settings: Settings) -> Finding:
     """Whether the broker answers."""
     from kombu.exceptions import OperationalError
 
-    from gate.tasks import celery_app
-
     connection = celery_app(settings.broker_url).connection_for_write()
     shown = connection.as_uri()
     try:
@@ -75,15 +75,33 @@ def broker(settings: Settings) -> Finding:
 
 
 def worker(settings: Settings, reached: bool) -> Finding:
-    """Whether a worker answers through the broker, if that was reached."""
-    from gate.tasks import celery_app
-
+    """Whether a worker of runs answers through the broker, if that was reached."""
     if not reached:
         return fail("worker", "cannot be asked without the broker", "mend the broker first")
-    answers = celery_app(settings.broker_url).control.inspect(timeout=ASK_SECONDS).ping()
-    if not answers:
+    found = _listening(settings, ENGINE_QUEUE)
+    if not found:
         return fail("worker", "none answers", "start one: emgate worker")
-    return ok("worker", ", ".join(sorted(answers)))
+    return ok("worker", ", ".join(found))
+
+
+def judging(settings: Settings, reached: bool) -> Finding:
+    """Whether a worker rates answers, where that is not done in the run."""
+    if settings.judging is Judging.RUN:
+        return ok("judging", "in the run")
+    if not reached:
+        return fail("judging", "cannot be asked without the broker", "mend the broker first")
+    found = _listening(settings, JUDGING_QUEUE)
+    if not found:
+        return fail("judging", "no worker listens on the queue judging", REMEDY)
+    return ok("judging", ", ".join(found))
+
+
+def _listening(settings: Settings, queue: str) -> list[str]:
+    """Names of the workers that take tasks of a queue."""
+    asked = celery_app(settings.broker_url).control.inspect(timeout=ASK_SECONDS).active_queues()
+    return sorted(
+        name for name, queues in (asked or {}).items() if queue in {each["name"] for each in queues}
+    )
 
 
 def api(url: str) -> tuple[Finding, datetime | None]:
