@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import insert, inspect
 from sqlalchemy.orm import Session
 
-from gate.store.database import keep_new
+from gate.store.database import put
 from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, clean
 from gate.submission import (
     DeclaredContext,
@@ -40,7 +40,7 @@ def write_new(
         battery=request.battery,
         contexts=[context.model_dump() for context in request.contexts],
         details=request.metadata,
-        training_sample_digest=None if sample is None else _keep_by_digest(session, sample),
+        training_sample_digest=_keep_by_digest(session, sample) if sample else None,
         source=source,
         submitted_by=submitted_by,
         fresh=request.fresh,
@@ -100,5 +100,7 @@ def _insert(session: Session, row: SubmissionRow) -> None:
 def _keep_by_digest(session: Session, content: str) -> str:
     content = clean(content)
     digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
-    keep_new(session, TrainingSampleRow, [{"digest": digest, "content": content}])
+    # Written even if it is there: its content may have been deleted, and the write keeps whoever
+    # wants to delete it now waiting until this submission is recorded.
+    put(session, TrainingSampleRow, {"digest": digest, "content": content})
     return digest

@@ -173,15 +173,16 @@ class SubmissionRecord:
             return attempts.postpone(session, submission_id, seconds)
 
     def training_sample(self, submission_id: str) -> str | None:
-        """The sample of fine-tuning data that the submission brought."""
+        """The sample of fine-tuning data that the submission brought, if it is still kept."""
         with Session(self._engine) as session:
-            return session.scalar(
+            content = session.scalar(
                 select(TrainingSampleRow.content)
                 .join(
                     SubmissionRow, SubmissionRow.training_sample_digest == TrainingSampleRow.digest
                 )
                 .where(SubmissionRow.id == submission_id)
             )
+            return content or None
 
     def note_progress(self, submission_id: str, progress: Progress) -> None:
         """Show how far the current stage is."""
