@@ -98,7 +98,10 @@ def judging(settings: Settings, reached: bool) -> Finding:
 
 def _listening(settings: Settings, queue: str) -> list[str]:
     """Names of the workers that take tasks of a queue."""
-    asked = celery_app(settings.broker_url).control.inspect(timeout=ASK_SECONDS).active_queues()
+    app = celery_app(settings.broker_url)
+    with app.connection_for_write() as connection:
+        inspect = app.control.inspect(timeout=ASK_SECONDS, connection=connection)
+        asked = inspect.active_queues()
     return sorted(
         name for name, queues in (asked or {}).items() if queue in {each["name"] for each in queues}
     )
