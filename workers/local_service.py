@@ -114,9 +114,7 @@ class LocalService:
     def start_worker(self) -> None:
         """Start the worker."""
         command = [sys.executable, "-m", "gate", "worker"]
-        # The key of a judge is for the judging worker alone, if there is one.
-        without = key_variables(self.settings) if self._with_judging else []
-        self._start("worker", command, self._worker_answers, without=without)
+        self._start("worker", command, self._worker_answers)
 
     def start_judging(self) -> None:
         """Start the worker that rates answers."""
@@ -164,9 +162,11 @@ class LocalService:
         command: Sequence[str],
         answers: Callable[[], bool],
         variables: Mapping[str, str] | None = None,
-        without: Sequence[str] = (),
     ) -> None:
-        inherited = {name: value for name, value in os.environ.items() if name not in without}
+        # The key of a judge is for the judging worker alone, if there is one.
+        apart = self._with_judging and name != "judging"
+        keys = key_variables(self.settings) if apart else []
+        inherited = {name: value for name, value in os.environ.items() if name not in keys}
         log = self.logs / f"{name}.log"
         with log.open("ab") as stream:
             keeper = subprocess.Popen(

@@ -128,7 +128,8 @@ def verdict(service: Service, submission_id: str) -> Verdict:
 def test_a_verdict_over_the_queue_is_that_of_a_run_and_only_one_worker_has_the_key(
     service: Service, bench: Bench, tiny_base: Path, tiny_adapter: Path, monkeypatch: Any
 ) -> None:
-    assert "JUDGE_KEY" not in environment_of_part(service, "worker")
+    for name in ("worker", "api"):
+        assert "JUDGE_KEY" not in environment_of_part(service, name)
     assert environment_of_part(service, "judging")["JUDGE_KEY"] == KEY
     assert probe_judging(service.settings, reached=True).health is Health.OK
 
@@ -230,7 +231,9 @@ def test_a_judging_worker_with_another_judge_fails_the_submission_and_names_both
 ) -> None:
     service.local.stop_part("judging")
     other = judge_file(tmp_path / "other.yaml", fake.url, "cheap")
-    with judging_worker(service, GATE_JUDGE=str(other)):
+    # It does without the database, too.
+    nowhere = "postgresql://nobody@nowhere.invalid/none"
+    with judging_worker(service, GATE_JUDGE=str(other), GATE_DATABASE_URL=nowhere):
         view = service.wait(service.submit(tiny_adapter, tiny_base, "passes-all"))
     assert view["state"] == "failed"
     assert "has judge 'judge-cheap' (sha256:" in view["error"]

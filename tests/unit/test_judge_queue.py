@@ -299,6 +299,14 @@ def test_a_request_over_which_workers_die_is_given_up() -> None:
     assert len(broker.sent) == 3
 
 
+def test_a_worker_that_died_and_no_other_that_comes_is_said_as_what_it_is() -> None:
+    broker = FakeBroker(lambda _: None)
+    pulse = iter([True])
+    broker.is_held = lambda _id: next(pulse, False)  # type: ignore[method-assign]
+    with pytest.raises(JudgeUnavailableError, match="no judging worker took the answers"):
+        queued(broker).judge([KIND])
+
+
 # --- the worker's side
 
 

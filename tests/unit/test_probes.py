@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gate.errors import GateError
-from gate.settings import Device, Settings
+from gate.settings import Device, Judging, Settings
 from gate.store.database import open_database
 from workers.probes import machine, parts, service
 from workers.probes.finding import Finding, Health
@@ -28,6 +28,10 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def on_a_queue(settings: Settings) -> Settings:
+    return settings.model_copy(update={"judging": Judging.QUEUE})
 
 
 def old_record(settings: Settings) -> Finding:
@@ -58,6 +62,12 @@ def cpu(tmp_path: Path, flags: str) -> Finding:
         (service.database, Health.OK, "made on first use"),
         (lambda s: service.worker(s, reached=False), Health.FAIL, "without the broker"),
         (parts.judge, Health.OK, "embedded"),
+        (lambda s: service.judging(s, reached=True), Health.OK, "in the run"),
+        (
+            lambda s: service.judging(on_a_queue(s), reached=False),
+            Health.FAIL,
+            "without the broker",
+        ),
         (parts.policies, Health.OK, "default"),
         (lambda s: cpu(s.home.parent, "avx2"), Health.WARN, "AVX2"),
         (lambda s: cpu(s.home.parent, "avx512f"), Health.OK, "AVX-512"),
@@ -104,6 +114,16 @@ def test_a_policy_or_a_judge_file_that_is_wrong_is_a_fail(tmp_path: Path) -> Non
     )
     assert parts.policies(wrong).health is Health.FAIL
     assert parts.judge(wrong).health is Health.FAIL
+
+
+def test_the_key_of_a_judge_is_asked_for_only_where_the_judge_is_asked(tmp_path: Path) -> None:
+    content = "kind: endpoint\nname: house\nurl: http://h/v1\nmodel: m\napi_key_env: HOUSE_KEY\n"
+    (tmp_path / "judge.yaml").write_text(content)
+    here = Settings(home=tmp_path, judge=str(tmp_path / "judge.yaml"))
+    assert parts.judge(here, {}).found == "HOUSE_KEY is not set"
+    assert parts.judge(here, {"HOUSE_KEY": "k"}).health is Health.OK
+    assert parts.judge(on_a_queue(here), {}).health is Health.OK
+    assert parts.judge_here(on_a_queue(here), {}).health is Health.FAIL
 
 
 @pytest.mark.parametrize(("off", "health"), [(5, Health.OK), (90, Health.WARN)])

@@ -45,6 +45,13 @@ def worker(
         known = ", ".join(QUEUES)
         typer.echo(f"emgate: --queues {queues}: the queues are {known}", err=True)
         sys.exit(ExitCode.USAGE)
+    if {ENGINE_QUEUE, JUDGING_QUEUE} <= set(wanted):
+        typer.echo(
+            "emgate: --queues: a run waits for its ratings, so engine and judging need a worker "
+            "each",
+            err=True,
+        )
+        sys.exit(ExitCode.USAGE)
     if JUDGING_QUEUE in wanted:
         _require_judge()
     from workers.celery_app import app

@@ -136,7 +136,7 @@ class QueuedJudge:
                 time.sleep(self._look_seconds)
 
     def _why_given_up(self, waiting: Waiting, broken: Exception | None) -> str:
-        if waiting.deaths:
+        if waiting.deaths >= self._terms.deaths:
             return f"{waiting.deaths} judging workers died while they rated these answers"
         waited = f"within {self._terms.unheld:g} s"
         if broken is not None:
