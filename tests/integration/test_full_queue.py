@@ -1,4 +1,4 @@
-"""A full queue: two hundred submissions from many clients at once, before any worker runs.
+"""A full queue: more than a hundred submissions from many clients, before any worker runs.
 
 Meanwhile the API is killed, then the broker, and one client sends more than its key may. Then one
 worker takes them all. The first is run, the others get its verdict, so that the queue and not the
@@ -29,9 +29,9 @@ from workers.local_service import LocalService
 
 CLIENTS = 8
 #: Submissions of one client while the API is killed, and while the broker is away.
-OVER_A_KILLED_API, WITHOUT_A_BROKER = 12, 11
+OVER_A_KILLED_API, WITHOUT_A_BROKER = 7, 6
 #: Calls per key and minute: all of one client, and some that have to be made twice.
-QUOTA = 16
+QUOTA = 10
 MOVES = ["queued", "preparing", "decided"]
 
 
@@ -145,14 +145,14 @@ def test_what_was_accepted_is_listed_decided_once_and_taken_in_order_of_age(burs
     burst.from_many("api", OVER_A_KILLED_API, kill_api)
     burst.from_many("broker", WITHOUT_A_BROKER, lambda: service.kill("broker"))
     assert burst.refused == []
-    assert len(burst.accepted) == CLIENTS * (OVER_A_KILLED_API + WITHOUT_A_BROKER)
+    assert len(burst.accepted) == CLIENTS * (OVER_A_KILLED_API + WITHOUT_A_BROKER) > 100
 
     burst.submit("greedy", QUOTA + 3)
     assert [answer.status_code for answer in burst.refused] == [429] * 3
     assert all(int(answer.headers["retry-after"]) > 0 for answer in burst.refused)
 
     accepted = set(burst.accepted)
-    assert len(accepted) == len(burst.accepted) == 200
+    assert len(accepted) == len(burst.accepted)
     by_age = [row[0] for row in record.rows("SELECT id FROM submissions ORDER BY created_at")]
     assert set(by_age) == accepted
     assert listed(burst) == by_age[::-1]
