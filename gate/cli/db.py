@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -80,7 +81,7 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete samples that are older than their policy or GATE_SAMPLE_RETENTION_DAYS allows.
+    """Delete what is older than its term: samples, training data, and what webhooks left.
 
     Workers do so by themselves, about once an hour. Verdicts stay, and baselines that a submission
     may still need. Exit codes: 0 done, 4 the database cannot be used.
@@ -88,22 +89,22 @@ def prune(
     Example: GATE_SAMPLE_RETENTION_DAYS=90 emgate db prune --dry-run
     """
     from gate.store.database import open_database
-    from gate.store.retention import prune as prune_samples
+    from gate.store.retention import prune as prune_old
 
     try:
-        pruned = prune_samples(open_database(settings().database), settings(), dry_run)
+        pruned = prune_old(open_database(settings().database), settings(), dry_run)
     except (GateError, DBAPIError) as error:
         _stop(error)
     if as_json:
-        content = {
-            "samples": pruned.samples,
-            "transcripts": pruned.transcripts,
-            "dry_run": dry_run,
-        }
+        content = {**asdict(pruned), "dry_run": dry_run}
         typer.echo(json.dumps(content, indent=2))
         return
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{pruned.samples} samples of {pruned.transcripts} transcripts {verb}")
+    typer.echo(
+        f"{pruned.samples} samples of {pruned.transcripts} transcripts, "
+        f"{pruned.training_samples} samples of training data, {pruned.deliveries} messages and "
+        f"{pruned.received_hooks} ids of calls {verb}"
+    )
 
 
 @db.command()
