@@ -1,4 +1,4 @@
-"""Writes deploy/ci/gate_step.py into the GitLab template, which cannot bring along a second file."""
+"""Writes deploy/ci/gate_step.py into the GitLab template, which cannot bring a file along."""
 
 from __future__ import annotations
 
