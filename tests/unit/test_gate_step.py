@@ -1,4 +1,4 @@
-"""deploy/ci/gate_step.py: what it asks for, what it ends with, and what others can make it print."""
+"""deploy/ci/gate_step.py: what it asks for, ends with, and cannot be made to print."""
 
 from __future__ import annotations
 
