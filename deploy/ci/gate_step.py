@@ -494,9 +494,9 @@ def run(environ: Mapping[str, str]) -> int:
     settings = Settings.of(environ)
     gate = Gate(settings.url, settings.key)
     submission = submit(gate, settings)
-    outputs(environ, submission=submission["id"])
-    say(f"submission {submission['id']} of {submission['checkpoint']}")
     try:
+        outputs(environ, submission=submission["id"])
+        say(f"submission {submission['id']} of {submission['checkpoint']}")
         ended = wait(gate, submission, settings.timeout)
     except KeyboardInterrupt:
         if not settings.cancel_on_interrupt:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import junitparser
 import pytest
+from documented import documented, renamed, shape
 from fakes.gate import until
 from pipeline_files import CI, module_of
 
@@ -106,6 +107,10 @@ def test_the_action_ends_as_the_verdict_says_and_shows_why(
     suites = junitparser.JUnitXml.fromfile(str(junit))
     assert (suites.failures, suites.errors) == (outcome == "fail", outcome == "inconclusive")
     assert pipelines.key not in ran.everything
+    if outcome == "fail":
+        names = {pipelines.checkpoint: "/checkpoints/tuned", tmp_path: "/runner"}
+        shown = renamed(ran.log, names)
+        assert documented("pipelines.md", "text", shown) == shape(shown)
 
 
 @pytest.mark.parametrize(("policy", "code", "outcome"), OUTCOMES)
