@@ -16,11 +16,13 @@ def documented(page: str, language: str, printed: str) -> str:
     """The shape of the only block of this language on a page of the docs."""
     file = DOCS / page
     text = file.read_text(encoding="utf-8")
-    fence = rf"(?<=^```{language}\n)(.*?)(?=^```$)"
-    before, block, after = re.split(fence, text, flags=re.MULTILINE | re.DOTALL)
+    before, opened, rest = text.partition(f"\n```{language}\n")
+    block, closed, after = rest.partition("```\n")
+    assert opened
+    assert closed
     if os.environ.get("EMGATE_WRITE_DOCS"):
         block = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
-        file.write_text(before + block + after, encoding="utf-8")
+        file.write_text(before + opened + block + closed + after, encoding="utf-8")
     return shape(block)
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
+import io
 import json
 import os
 import re
@@ -88,10 +90,17 @@ class Settings:
             return _writable(f"GATE_{name}", Path(text(name))) if text(name) else None
 
         url, checkpoint = text("URL").rstrip("/"), text("CHECKPOINT")
-        if not re.match(r"https?://[^/]", url):
-            raise StepError("GATE_URL has to be the http or https address of the gate", USAGE)
+        if not re.match(r"https?://[^/@]+(/[^@]*)?$", url):
+            raise StepError(
+                "GATE_URL has to be the http or https address of the gate, without a user", USAGE
+            )
         if not checkpoint:
             raise StepError("GATE_CHECKPOINT has to name a checkpoint", USAGE)
+        key = text("IDEMPOTENCY_KEY")
+        if key and not re.fullmatch(r"[!-~]{1,255}", key):
+            raise StepError(
+                "GATE_IDEMPOTENCY_KEY may have 255 characters of ASCII, no space", USAGE
+            )
         request = {
             "base": text("BASE") or None,
             "policy": text("POLICY", "default"),
@@ -106,7 +115,7 @@ class Settings:
             checkpoint=checkpoint,
             upload=flag("UPLOAD", "false"),
             request=request,
-            idempotency_key=text("IDEMPOTENCY_KEY") or run_key(environ, checkpoint, request),
+            idempotency_key=key or run_key(environ, checkpoint, request),
             timeout=_seconds("GATE_TIMEOUT", text("TIMEOUT", "3600")),
             fail_on_inconclusive=flag("FAIL_ON_INCONCLUSIVE", "true"),
             accept_waiver=flag("ACCEPT_WAIVER", "false"),
@@ -192,10 +201,10 @@ class Gate:
                 if asked is None or attempt == ATTEMPTS:
                     raise _refusal(self.url, error.code, problem) from None
                 pause = max(pause, asked)
-            except (OSError, ValueError) as error:
-                # ValueError: an address or a header that cannot be sent; it may repeat the key.
-                if isinstance(error, ValueError):
-                    raise StepError("GATE_URL or GATE_API_KEY is not usable", USAGE) from None
+            except (ValueError, http.client.InvalidURL):
+                # The text of the error could repeat a header, so it is not shown.
+                raise StepError("GATE_URL or GATE_API_KEY is not usable", USAGE) from None
+            except (OSError, http.client.HTTPException) as error:
                 if attempt == ATTEMPTS:
                     why = getattr(error, "reason", error)
                     raise AwayError(f"no gate answers at {self.url}: {why}") from None
@@ -445,7 +454,7 @@ def _refusal(url: str, status: int, problem: Mapping[str, Any]) -> StepError:
     if status == 401:
         return StepError(f"{detail} (set GATE_API_KEY to a key of this gate)", USAGE)
     if 300 <= status < 400:
-        return StepError(f"{url} sends elsewhere: set GATE_URL to the API itself", USAGE)
+        return StepError(f"{url} sends elsewhere: set GATE_URL to the API itself")
     if 400 <= status < 500 and status not in LATER:
         return StepError(detail, USAGE)
     return AwayError(f"the gate at {url} answered {status}: {detail}")
@@ -522,6 +531,9 @@ def run(environ: Mapping[str, str]) -> int:
 def main() -> NoReturn:
     """Run the step; whatever goes wrong is one sentence and a code that is never a pass."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A log that cannot show a character is no reason to end without a verdict.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(run(os.environ))
     except StepError as error:
@@ -530,8 +542,8 @@ def main() -> NoReturn:
         message, code = "interrupted; what was submitted goes on", BROKEN
     except OSError as error:
         message, code = str(error), BROKEN
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message, code = f"the answer is not one of em-gate's ({error!r})", BROKEN
+    except Exception as error:  # noqa: BLE001 (left alone it ends with 1, which says "fail")
+        message, code = f"the answer is not one of em-gate's: {error!r}", BROKEN
     say(message)
     annotate(os.environ, "error", "em-gate: no verdict", [message])
     summary(os.environ, "### em-gate: no verdict", markdown(message))

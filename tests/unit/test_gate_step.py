@@ -75,6 +75,8 @@ def test_a_job_that_runs_again_finds_its_submission_and_another_pipeline_makes_i
     ("wrong", "says"),
     [
         ({"GATE_URL": "gate.example"}, "GATE_URL has to be"),
+        ({"GATE_URL": "https://user:secret@gate.example"}, "without a user"),
+        ({"GATE_IDEMPOTENCY_KEY": "two words"}, "no space"),
         ({"GATE_CHECKPOINT": " "}, "GATE_CHECKPOINT has to name"),
         ({"GATE_TIMEOUT": "soon"}, "GATE_TIMEOUT is 'soon'"),
         ({"GATE_TIMEOUT": "nan"}, "GATE_TIMEOUT is 'nan'"),

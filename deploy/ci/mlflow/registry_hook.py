@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,13 +34,15 @@ from mlflow.exceptions import MlflowException
 from gate.cli.app import ExitCode
 from gate.cli.ending import exit_code
 from gate.client.api import GateClient, view_of
-from gate.client.errors import BrokenGateError, UnreachableError
+from gate.client.errors import RefusedError
 from gate.client.packing import packed
 from gate.client.settings import ClientSettings
-from gate.errors import WrongUsageError
+from gate.errors import GateError, WrongUsageError
 
 log = logging.getLogger("em-gate.mlflow")
 
+#: Refusals that say something of the hook's key, not of what it asked.
+NOT_THE_VERSION = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 REQUEST, SUBMISSION = "emgate.request", "emgate.submission"
 #: A person sets it to anything new to have a version judged once more.
 AGAIN = "emgate.again"
@@ -120,6 +123,7 @@ class Hook:
 
         Raises:
             UnreachableError, BrokenGateError: the gate does not answer.
+            RefusedError: it does not take the key.
             MlflowException: the registry does not list its models.
         """
         complete = True
@@ -147,13 +151,15 @@ class Hook:
     def _bring(self, version: ModelVersion, released: str | int | None) -> None:
         """Bring one version into the state that the gate knows."""
         try:
-            submission = self._submission(version)
-            decided = view_of(submission).state == "decided"
-            verdict = self.gate.verdict(submission["id"]) if decided else None
+            submission = self._known(version) or self._submit(version)
         except WrongUsageError as error:
-            # Refused: the registry says why, and the other models are not held up.
+            if isinstance(error, RefusedError) and error.status in NOT_THE_VERSION:
+                raise
+            # The registry says why, and the other models are not held up.
             self._write(version, {"emgate.state": "refused", "emgate.error": str(error)})
             return
+        decided = view_of(submission).state == "decided"
+        verdict = self.gate.verdict(submission["id"]) if decided else None
         tags = told(submission, verdict, self.gate.url, self.wanted.accept_waiver)
         self._write(version, tags)
         holds = str(released) == str(version.version)
@@ -166,12 +172,26 @@ class Hook:
             self.registry.delete_registered_model_alias(version.name, self.wanted.released)
             log.warning("%s %s is no longer released", version.name, version.version)
 
-    def _submission(self, version: ModelVersion) -> dict[str, Any]:
+    def _asked(self, version: ModelVersion) -> tuple[str, dict[str, Any], str]:
+        """Where the files of a version lie, what is to be asked about them, and under which key."""
         uri = self.registry.get_model_version_download_uri(version.name, str(version.version))
         request = self.wanted.request(version, place_of(uri, self.wanted.within))
-        key = key_of(request, version.tags.get(AGAIN, ""))
-        if version.tags.get(REQUEST) == key and SUBMISSION in version.tags:
+        return uri, request, key_of(request, version.tags.get(AGAIN, ""))
+
+    def _known(self, version: ModelVersion) -> dict[str, Any] | None:
+        """The submission that the tags name, if it asked the same and the gate still has it."""
+        _, _, key = self._asked(version)
+        if version.tags.get(REQUEST) != key or SUBMISSION not in version.tags:
+            return None
+        try:
             return self.gate.submission(version.tags[SUBMISSION])
+        except RefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+    def _submit(self, version: ModelVersion) -> dict[str, Any]:
+        uri, request, key = self._asked(version)
         if self.wanted.upload:
             request["checkpoint"] = self._upload(uri)
         submission = self.gate.submit(request, key)
@@ -187,16 +207,20 @@ class Hook:
         Else who writes the registry could have any file sent that this process may read.
         """
         if urlsplit(uri).scheme in ("", "file"):
-            root = self.wanted.local_root
-            if not root or not Path(place_of(uri)).resolve().is_relative_to(Path(root).resolve()):
+            files, root = Path(place_of(uri)).resolve(), self.wanted.local_root
+            if not root or not files.is_relative_to(Path(root).resolve()):
                 raise WrongUsageError(f"{uri} is not under --local-root")
+            return self._send(files / self.wanted.within)
         with tempfile.TemporaryDirectory(prefix="em-gate-mlflow-") as directory:
             try:
                 files = Path(download_artifacts(artifact_uri=uri, dst_path=directory))
             except (MlflowException, OSError) as error:
                 raise WrongUsageError(f"{uri} cannot be downloaded: {error}") from error
-            with packed(files / self.wanted.within, lambda _: None) as archive:
-                return self.gate.upload(archive.path, archive.sha256, lambda _: None)
+            return self._send(files / self.wanted.within)
+
+    def _send(self, directory: Path) -> str:
+        with packed(directory, lambda _: None) as archive:
+            return self.gate.upload(archive.path, archive.sha256, lambda _: None)
 
     def _write(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Write the tags that differ, and delete those that no longer hold."""
@@ -236,7 +260,7 @@ def main() -> int:
 def _look(hook: Hook) -> bool:
     try:
         return hook.look()
-    except (UnreachableError, BrokenGateError, MlflowException, OSError) as error:
+    except (GateError, MlflowException, OSError) as error:
         log.error("%s", error)
         return False
 
