@@ -12,8 +12,11 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def documented(page: str, language: str, printed: str) -> str:
-    """The shape of the only block of this language on a page of the docs."""
+def documented(page: str, language: str, printed: str, by_chance: str) -> tuple[str, str]:
+    """The shapes of the only block of this language on a page of the docs, and of what was printed.
+
+    Lines that match ``by_chance`` differ from run to run and are left out of both.
+    """
     file = DOCS / page
     text = file.read_text(encoding="utf-8")
     before, opened, rest = text.partition(f"\n```{language}\n")
@@ -23,7 +26,13 @@ def documented(page: str, language: str, printed: str) -> str:
     if os.environ.get("EMGATE_WRITE_DOCS"):
         block = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
         file.write_text(before + opened + block + closed + after, encoding="utf-8")
-    return shape(block)
+    kept = ("".join(_kept(text, by_chance)) for text in (block, printed))
+    in_docs, now = map(shape, kept)
+    return in_docs, now
+
+
+def _kept(text: str, by_chance: str) -> list[str]:
+    return [line for line in text.splitlines(keepends=True) if not re.match(by_chance, line)]
 
 
 def shape(printed: str) -> str:

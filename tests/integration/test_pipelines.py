@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import junitparser
 import pytest
-from documented import documented, renamed, shape
+from documented import documented, renamed
 from fakes.gate import until
 from pipeline_files import CI, module_of
 
@@ -110,7 +110,9 @@ def test_the_action_ends_as_the_verdict_says_and_shows_why(
     if outcome == "fail":
         names = {pipelines.checkpoint: "/checkpoints/tuned", tmp_path: "/runner"}
         shown = renamed(ran.log, names)
-        assert documented("pipelines.md", "text", shown) == shape(shown)
+        # Which states are seen depends on when it looks.
+        in_docs, now = documented("pipelines.md", "text", shown, r"em-gate: [a-z]+$")
+        assert in_docs == now
 
 
 @pytest.mark.parametrize(("policy", "code", "outcome"), OUTCOMES)
