@@ -35,8 +35,11 @@ SET_BY_THE_CHART = frozenset(
         "home",
         "hooks_file",
         "judge",
+        "judging",
         "policy_directories",
+        "worker_metrics_host",
         "worker_metrics_port",
+        "worker_metrics_ports",
     }
 )
 

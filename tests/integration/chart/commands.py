@@ -13,7 +13,7 @@ from gate.cli.lazy import LazyGroup
 
 
 def parse(command_line: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The words of the command that would run, and its parameters.
+    """The words of the command that would run, and its parameters. Groups take no options here.
 
     Raises:
         click.UsageError: there is no such command, or it has no such option.
@@ -21,11 +21,10 @@ def parse(command_line: Sequence[str]) -> tuple[str, dict[str, Any]]:
     program, *rest = command_line
     assert program == "emgate", command_line
     LazyGroup.entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
-    command, words = typer.main.get_command(app), []
-    context = command.make_context(program, list(rest))
+    command: Any = typer.main.get_command(app)
+    context, words = command.context_class(command, info_name=program), []
     while hasattr(command, "resolve_command"):
-        rest = [*context.protected_args, *context.args]
-        name, command, rest = command.resolve_command(context, rest)
+        name, command, rest = command.resolve_command(context, list(rest))
         words.append(name)
-        context = command.make_context(name, rest, parent=context)
-    return " ".join(words), context.params
+        context = command.context_class(command, info_name=name, parent=context)
+    return " ".join(words), command.make_context(words[-1], list(rest), parent=context.parent).params

@@ -9,6 +9,8 @@ from typing import Any
 from integration.chart.rendering import REPOSITORY
 
 TYPES = REPOSITORY / ".venv" / "chart"
+#: How patterns written for Go begin that Python reads only the other way round.
+GO_IGNORES_CASE = "^(?i)"
 #: Where the type of each kind is.
 MODULES = {
     "ScaledObject": "keda.v1alpha1",
@@ -28,16 +30,18 @@ def schema_of(kind: str) -> dict[str, Any]:
 
     module = import_module(f"cloudcoil.models.{MODULES[kind]}")
     schema: dict[str, Any] = getattr(module, kind).model_json_schema(by_alias=True)
-    _close(schema)
+    _make_strict(schema)
     return schema
 
 
-def _close(node: Any) -> None:
+def _make_strict(node: Any) -> None:
     if isinstance(node, dict):
         if "properties" in node:
             node["additionalProperties"] = False
+        if str(node.get("pattern", "")).startswith(GO_IGNORES_CASE):
+            node["pattern"] = "(?i)^" + node["pattern"].removeprefix(GO_IGNORES_CASE)
         for child in node.values():
-            _close(child)
+            _make_strict(child)
     elif isinstance(node, list):
         for child in node:
-            _close(child)
+            _make_strict(child)

@@ -111,7 +111,7 @@ def test_each_part_reaches_the_ports_that_it_needs_and_no_others(variant: str) -
     needed = {
         "api": {53, 5432, broker},
         "worker": {53, 5432, broker} | outside,
-        "judging": {53, 5432, broker} | outside,
+        "judging": {53, broker} | outside,
         "notifier": {53, 5432, broker} | outside,
         "migrations": {53, 5432},
         "test": {53, 8000},

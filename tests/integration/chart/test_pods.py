@@ -164,8 +164,11 @@ def test_secrets_go_only_to_the_parts_that_need_them() -> None:
         refs = [v.get("valueFrom", {}).get("secretKeyRef") for v in container(pod)["env"]]
         return {ref["name"] for ref in refs if ref}
 
+    # Neither key nor address of anything else: a judge reads what a hostile model has written.
+    judging = rendered("full").one("Deployment", "gate-judging")["spec"]["template"]
+    assert "GATE_DATABASE_URL" not in variables(rendered("full"), judging)
     assert from_secrets("gate-api") == {"gate-connections", "gate-hooks"}
-    assert from_secrets("gate-worker-cpu") == {"gate-connections", "gate-sources", "gate-judge"}
+    assert from_secrets("gate-worker-cpu") == {"gate-connections", "gate-sources"}
     assert from_secrets("gate-judging") == {"gate-connections", "gate-judge"}
     assert from_secrets("gate-notifier") == {"gate-connections", "gate-hooks"}
 

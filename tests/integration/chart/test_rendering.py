@@ -101,7 +101,6 @@ def test_the_longest_names_are_short_enough() -> None:
         ("keda.enabled=true", "keda.prometheusAddress", "give the address"),
         ("api.ingress.enabled=true", "api.ingress.host", "give the name"),
         ("files.judge.other\\.yaml=x", "files.judge", "judge.yaml"),
-        ("networkPolicies.dns=null,networkPolicies.everywhere=null", "networkPolicies", "no peers"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(value: str, place: str, why: str) -> None:
@@ -109,6 +108,12 @@ def test_wrong_values_are_refused_with_their_place(value: str, place: str, why: 
     assert ran.returncode != 0
     assert place in ran.stderr
     assert why in ran.stderr
+
+
+def test_a_rule_that_would_open_everything_is_refused() -> None:
+    ran = template("--set-json", "networkPolicies.dns=[]")
+    assert ran.returncode != 0
+    assert "names no peers" in ran.stderr
 
 
 def test_two_pools_of_one_name_are_refused(tmp_path: Path) -> None:

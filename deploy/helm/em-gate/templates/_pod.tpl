@@ -78,6 +78,7 @@ emgate/settings: {{ include (print .Template.BasePath "/configmap.yaml") . | sha
 
 {{- define "em-gate.mounts" -}}
 - {name: tmp, mountPath: /tmp}
+- {name: cache, mountPath: /var/cache/em-gate}
 - {name: home, mountPath: /var/lib/em-gate}
 {{- if include "em-gate.hasFiles" . }}
 - {name: files, mountPath: /etc/em-gate, readOnly: true}
@@ -91,6 +92,8 @@ emgate/settings: {{ include (print .Template.BasePath "/configmap.yaml") . | sha
 {{- define "em-gate.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: {{ .Values.tmpSizeLimit }}}
+- name: cache
+  emptyDir: {sizeLimit: {{ .Values.cacheSizeLimit }}}
 {{- if include "em-gate.hasFiles" . }}
 - name: files
   configMap:
