@@ -59,7 +59,9 @@ def docs_with_values(text: str, schema: dict[str, Any], values: dict[str, Any]) 
     """The page, with the table of all values between its two marks."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    rows = [f"| `{path}` | `{default}` | {what} |" for path, default, what in leaves(schema, values)]
+    rows = [
+        f"| `{path}` | `{default}` | {what} |" for path, default, what in leaves(schema, values)
+    ]
     table = "\n".join(["| value | default | what it is |", "| --- | --- | --- |", *rows])
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 

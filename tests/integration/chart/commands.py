@@ -27,4 +27,6 @@ def parse(command_line: Sequence[str]) -> tuple[str, dict[str, Any]]:
         name, command, rest = command.resolve_command(context, list(rest))
         words.append(name)
         context = command.context_class(command, info_name=name, parent=context)
-    return " ".join(words), command.make_context(words[-1], list(rest), parent=context.parent).params
+    return " ".join(words), command.make_context(
+        words[-1], list(rest), parent=context.parent
+    ).params

@@ -41,7 +41,9 @@ def template(*arguments: str, release: str = RELEASE) -> subprocess.CompletedPro
 
 def values_of(variant: str) -> list[str]:
     """The arguments by which helm gets the values of a variant."""
-    return [] if variant == "default" else ["--values", str(CHART / "ci" / f"{variant}-values.yaml")]
+    return (
+        [] if variant == "default" else ["--values", str(CHART / "ci" / f"{variant}-values.yaml")]
+    )
 
 
 @dataclass(frozen=True)

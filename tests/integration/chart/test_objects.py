@@ -66,7 +66,9 @@ def test_every_deployment_has_one_budget(variant: str) -> None:
     found = rendered(variant)
     for deployment in found.of("Deployment"):
         pod = deployment["spec"]["template"]
-        budgets = [b for b in found.of("PodDisruptionBudget") if selects(b["spec"]["selector"], pod)]
+        budgets = [
+            b for b in found.of("PodDisruptionBudget") if selects(b["spec"]["selector"], pod)
+        ]
         # Two budgets on one pod would make every eviction an error.
         assert len(budgets) == 1, deployment["metadata"]["name"]
         assert budgets[0]["spec"]["maxUnavailable"] == 1

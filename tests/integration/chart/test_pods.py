@@ -1,4 +1,4 @@
-"""Pods run commands that exist, with settings that the gate reads, and with as few rights as can be."""
+"""Pods run commands that exist, with settings that the gate reads, and with few rights."""
 
 from __future__ import annotations
 
