@@ -78,6 +78,7 @@ def test_there_are_values_for_the_tests() -> None:
     ("over", "message"),
     [
         ({"replicas": 2}, "'replicas' was unexpected"),
+        ({"judging": None}, "$.judging: None is not of type 'object'"),
         ({"settings": {"GATE_ENGINE_COMMAND": ["x"]}}, "'GATE_ENGINE_COMMAND' was unexpected"),
         ({"settings": {"GATE_BROKER_URL": "redis://:secret@b"}}, "'GATE_BROKER_URL'"),
         ({"workers": [{"device": "cpu"}]}, "$.workers[0]: 'name' is a required property"),
@@ -91,6 +92,13 @@ def test_there_are_values_for_the_tests() -> None:
 def test_wrong_values_are_refused_with_their_place(over: dict[str, Any], message: str) -> None:
     found = errors(merged(VALUES, over))
     assert any(message in error for error in found), found
+
+
+def test_no_value_can_be_taken_away() -> None:
+    """Helm drops what is null before it looks into the schema."""
+    for name in VALUES:
+        rest = {key: value for key, value in VALUES.items() if key != name}
+        assert errors(rest) == [f"$: '{name}' is a required property"]
 
 
 def test_every_value_is_described() -> None:

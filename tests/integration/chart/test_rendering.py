@@ -94,6 +94,7 @@ def test_the_longest_names_are_short_enough() -> None:
         ("settings.GATE_DATABASE_URL=x", "/settings", "GATE_DATABASE_URL"),
         ("environment.GATE_HOME=/x", "/environment/GATE_HOME", ""),
         ("api.replica=3", "/api", "replica"),
+        ("judging=null", "missing property", "'judging'"),
         ("workers[0].name=Large", "/workers/0/name", "does not match"),
         ("workers[0].device=tpu", "/workers/0/device", "'cpu', 'cuda'"),
         ("networkPolicies.sources[0].ports[0].port=443", "/networkPolicies/sources/0", "'to'"),
@@ -114,6 +115,19 @@ def test_a_rule_that_would_open_everything_is_refused() -> None:
     ran = template("--set-json", "networkPolicies.dns=[]")
     assert ran.returncode != 0
     assert "names no peers" in ran.stderr
+
+
+def test_large_numbers_stay_whole(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "migrations: {activeDeadlineSeconds: 2000000}\n"
+        "keda: {enabled: true, prometheusAddress: http://p, idleSeconds: 2000000}\n"
+        "workers: [{name: a, terminationGracePeriodSeconds: 2000000}]\n"
+    )
+    ran = template("--values", str(values))
+    # A template prints a number of a values file as 2e+06, which is no integer in YAML.
+    assert ran.stdout.count(" 2000000\n") == 3, ran.stderr
+    assert "e+" not in ran.stdout
 
 
 def test_two_pools_of_one_name_are_refused(tmp_path: Path) -> None:
