@@ -3,10 +3,11 @@
 DEVICE ?= cpu
 PY := .venv/bin/python
 STAMP := .venv/.installed-$(DEVICE)
+HELM := .venv/bin/helm
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean
+.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean chart
 
 help:            ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
@@ -33,7 +34,7 @@ types: env       ## mypy, strict
 unit: env        ## no process is started; seconds
 	@$(PY) -m pytest tests/unit
 
-integration: env ## real broker, database, HTTP and Celery; a fake engine
+integration: env $(HELM)  ## real broker, database, HTTP and Celery; a fake engine; helm
 	@$(PY) -m pytest tests/integration
 
 e2e: env         ## real vLLM, real fine-tunes
@@ -41,6 +42,13 @@ e2e: env         ## real vLLM, real fine-tunes
 
 e2e-full: env    ## the same, with the runs that make test leaves out
 	@$(PY) -m pytest tests/e2e
+
+chart: env $(HELM)  ## lint and render the Helm chart, and write what it repeats of the code
+	@$(PY) deploy/helm/generate.py
+	@$(PY) -m pytest tests/unit/test_chart_values.py tests/integration/chart
+
+$(HELM): $(STAMP) requirements/chart.lock deploy/install-helm.sh
+	@deploy/install-helm.sh
 
 format: env      ## put the code into shape
 	@$(PY) -m ruff check --fix .
