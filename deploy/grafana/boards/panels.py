@@ -56,6 +56,8 @@ def number(title: str, reading: str, unit: str, *queries: Query) -> stat.Panel:
     panel = _described(stat.Panel(), title, reading, unit, queries, tabular=False)
     latest = common.ReduceDataOptions().calcs(["lastNotNull"])
     panel.reduce_options(latest).graph_mode(shapes.BigValueGraphMode.AREA)
+    # Without steps of its own, Grafana would show every value from 80 on in red.
+    panel.thresholds(coloured_from({None: "text"}))
     return panel.color_mode(shapes.BigValueColorMode.VALUE).height(4)
 
 
