@@ -20,7 +20,7 @@ from deploy.grafana.boards.queries import (
 #: Runs are rare beside scrapes, so what is measured once a run is looked at over an hour.
 _RUNS = "1h"
 #: How long a bar of counts stands for, at least.
-_STRETCH = "5m"
+_BAR = "5m"
 _GREEN_RED = {"1": ("up", "green"), "0": ("down", "red")}
 _ENGINE = 'instance=~"$worker"'
 
@@ -161,7 +161,7 @@ def _stages() -> Row:
         "How many came in, by who sent them: the API, or a webhook.",
         "short",
         Query(growth_of_record("emgate_submissions_total", "source"), "{{source}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     seconds = panels.lines(
         "Time in each stage",
         "How long submissions stay in a stage: the median, and what 95% of them stay below, over "
@@ -175,7 +175,7 @@ def _stages() -> Row:
         "Runs that ended in 'failed', by reason. They have no verdict and never pass.",
         "short",
         Query(growth("emgate_submissions_failed_total", "reason"), "{{reason}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     held = panels.lines(
         "Interrupted runs",
         "Postponed: a judge did not answer, the run goes on later. Taken over: a worker went on "
@@ -293,7 +293,7 @@ def _judges() -> Row:
         "Attempts at judges behind an endpoint, by how each ended. The embedded judge makes none.",
         "short",
         Query(growth("emgate_judge_requests_total", "judge, result"), "{{judge}}: {{result}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     seconds = panels.lines(
         "Time of a judge's answer",
         "One attempt at a judge behind an endpoint: median, and what 95% stay below, over the hour "
@@ -365,14 +365,14 @@ def _api() -> Row:
         "reason.",
         "short",
         Query(growth("emgate_requests_refused_total", "reason"), "{{reason}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     received = panels.bars(
         "Uploads and webhooks received",
         "Checkpoints uploaded and webhooks that came in, by how each ended.",
         "short",
         Query(growth("emgate_uploads_total", "result"), "upload: {{result}}"),
         Query(growth("emgate_hooks_received_total", "sender, result"), "{{sender}}: {{result}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     return Row("API", [panel.span(6) for panel in (answered, slow, refused, received)])
 
 
@@ -389,7 +389,7 @@ def _deliveries() -> Row:
         "Attempts by receiver and by how each ended.",
         "short",
         Query(growth("emgate_delivery_attempts_total", "target, result"), "{{target}}: {{result}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     return Row("Deliveries", [stored.span(12), attempts.span(12)])
 
 

@@ -8,10 +8,17 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.boards import links, panels, variables
 from deploy.grafana.boards.layout import Event, Row, assemble, board
-from deploy.grafana.boards.queries import Query, growth, growth_of_record, of_record, with_labels
+from deploy.grafana.boards.queries import (
+    STRETCH,
+    Query,
+    growth,
+    growth_of_record,
+    of_record,
+    with_labels,
+)
 
 #: How long a bar of counts stands for, at least.
-_STRETCH = "1h"
+_BAR = "1h"
 _POLICY = 'policy=~"$policy"'
 _ONE_MODEL = 'model="$model"'
 _ONE_CHECK = 'model="$model", check="$check"'
@@ -242,7 +249,7 @@ def _over_time() -> Row:
         "scrapes are estimated, so a bar can be off by a fraction of one.",
         "short",
         Query(growth_of_record("emgate_verdicts_total", "outcome", _POLICY), "{{outcome}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     reasons = panels.bars(
         "Why verdicts were inconclusive",
         "A verdict with several reasons counts under each. 'Interval crosses threshold' and 'too "
@@ -250,7 +257,7 @@ def _over_time() -> Row:
         "'not measured' says that a check could not be asked. All policies.",
         "short",
         Query(growth_of_record("emgate_inconclusive_total", "reason"), "{{reason}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     return Row(
         "Verdicts over time",
         [
@@ -303,19 +310,13 @@ def _one_model() -> Row:
     versions = panels.rows(
         "Verdicts on $model",
         "Every verdict on this model that was its latest at some time in the range shown. A "
-        "verdict that another followed within five minutes may be missing. Click the submission "
-        "for its report.",
+        "verdict that another followed within a ten-thousandth of the range, which is four minutes "
+        "of thirty days, may be missing. Click the submission for its report.",
         "dateTimeAsLocal",
-        Query(
-            "max by (model, "
-            + _NAMES
-            + ") (last_over_time(("
-            + _decided_at(_ONE_MODEL)
-            + ")[$__range:5m]))",
-            "",
-            instant=True,
-        ),
+        Query(f"last_over_time(({_decided_at(_ONE_MODEL)})[$__range:{STRETCH}])", "", instant=True),
     )
+    # So that a stretch is short: four minutes of thirty days.
+    versions.max_data_points(10_000)
     versions = panels.columns(
         versions,
         ["Value", "version", "outcome", "policy", "submission"],
@@ -341,7 +342,7 @@ def _flow() -> Row:
         "How many submissions came in, by who sent them: the API, or a webhook.",
         "short",
         Query(growth_of_record("emgate_submissions_total", "source"), "{{source}}"),
-    ).interval(_STRETCH)
+    ).interval(_BAR)
     waivers = panels.lines(
         "Waivers",
         "Waivers in force, and how many were ever granted, under each policy. A step of 'granted' "
@@ -394,7 +395,7 @@ def _judges() -> Row:
             specificity.span(7),
             accuracy.span(5).height(8),
             disagreement.span(5).height(8),
-            labels.interval(_STRETCH).span(24).height(7),
+            labels.interval(_BAR).span(24).height(7),
         ],
     )
 
