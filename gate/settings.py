@@ -51,7 +51,21 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
     worker_metrics_port: int = Field(
-        default=9101, ge=0, le=65535, description="0 serves no worker metrics"
+        default=9101,
+        ge=0,
+        le=65535,
+        description="where a worker serves its metrics; 0 serves none. Every further worker on one "
+        "machine needs another one",
+    )
+    worker_metrics_host: str = Field(
+        default="127.0.0.1",
+        description="address that a worker serves its metrics on; 0.0.0.0 in a container",
+    )
+    metrics_models: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description="models whose latest verdict the metrics show, those with the newest ones",
     )
 
     device: Device = Device.CPU

@@ -33,7 +33,6 @@ from gate.metrics import (
     STANDING_LOOKUPS,
     SUBMISSIONS_FAILED,
     SUBMISSIONS_POSTPONED,
-    VERDICTS,
 )
 from gate.plan import Plan
 from gate.policy import Policy, load_policy
@@ -175,7 +174,6 @@ class Run:
             verdict = decision.verdict
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
-                VERDICTS.labels(submission.policy, verdict.outcome).inc()
             self._watch(State.DECIDED, None)
 
     def _why_given_up(self, submission: Submission) -> str:

@@ -57,7 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     received = ReceivedHooks(database)
     app.state.hooks = HookDesk(hooks_file, settings, app.state.parts.submissions, received)
-    app.state.metrics_of_record = waivers.metrics_of_record(database)
+    queue = app.state.parts.queue
+    app.state.metrics = monitoring.metrics_of_api(settings, database, hooks_file, queue)
     app.add_middleware(BodyLimit, most_bytes=settings.api_body_bytes)
     install_problems(app)
     install_openapi(app)
