@@ -15,7 +15,6 @@ from typing import Any
 import promql_parser as promql
 import pytest
 import yaml
-from gate.metrics.catalogue import CATALOGUE, Kind
 from grafana import BOARDS, BUILT_IN, DASHBOARDS, asked_of, filled, used
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -28,6 +27,8 @@ from deploy.grafana.boards.layout import COLUMNS, Event
 from deploy.grafana.boards.links import OF_CELL, OF_SERIES
 from deploy.grafana.boards.panels import SOURCE
 from deploy.grafana.boards.reading import Asked, Board, panels, queries, rows, variables
+from gate.metrics import names_of_record  # noqa: F401  (the catalogue has them once it is loaded)
+from gate.metrics.catalogue import CATALOGUE, Kind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "grafana.md"
@@ -162,16 +163,14 @@ class TestReading:
 
     @pytest.mark.parametrize("panel", PANELS)
     def test_counts_of_a_stretch_of_time_say_how_short_it_may_be(self, panel: Board) -> None:
-        counting = any(
-            "increase" in t["expr"] and "__interval" in t["expr"] for t in panel["targets"]
-        )
-        assert not counting or "interval" in panel
+        counts = [t["expr"] for t in panel["targets"] if "[$__interval]" in t["expr"]]
+        assert not counts or "interval" in panel
 
-    @pytest.mark.parametrize(
-        "panel", [p for p in PANELS if p.values[0]["type"] == "state-timeline"]
-    )
-    def test_states_have_names(self, panel: Board) -> None:
-        assert panel["fieldConfig"]["defaults"]["mappings"]
+    @pytest.mark.parametrize("board", ALL)
+    def test_states_have_names(self, board: Board) -> None:
+        strips = [panel for panel in panels(board) if panel["type"] == "state-timeline"]
+        assert strips
+        assert all(panel["fieldConfig"]["defaults"]["mappings"] for panel in strips)
 
 
 class TestLayout:
@@ -341,7 +340,7 @@ class TestPage:
         assert with_tables(page, BOARDS) == page, "run make dashboards"
 
     def test_a_page_without_a_place_for_a_table_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="panels of releases"):
+        with pytest.raises(ValueError, match=r"panels of \w+"):
             with_tables("# Grafana", BOARDS)
 
     @pytest.mark.parametrize("board", ALL)

@@ -88,7 +88,7 @@ def _health() -> Row:
     )
     judged = panels.number(
         "Submissions being judged",
-        "Submissions that workers hold now.",
+        "Submissions that workers hold now, one for each worker with an engine at most.",
         "short",
         Query("sum(emgate_submissions_running)", "running"),
     )
@@ -178,9 +178,10 @@ def _stages() -> Row:
     ).interval(_BAR)
     held = panels.lines(
         "Interrupted runs",
+        "Runs that had to wait or changed hands, counted over the hour before each point. "
         "Postponed: a judge did not answer, the run goes on later. Taken over: a worker went on "
         "with what a dead one had begun. Lost: a worker noticed that it no longer held its "
-        "submission. Counted over the hour before each point.",
+        "submission.",
         "short",
         Query(growth("emgate_submissions_postponed_total", window=_RUNS), "postponed"),
         Query(growth("emgate_lease_takeovers_total", window=_RUNS), "taken over"),

@@ -166,8 +166,9 @@ def _now() -> Row:
 def _latest() -> Row:
     verdicts = panels.rows(
         "Latest verdict of each model",
-        "One line per model. Click the submission for its report, which has the reasons, the "
-        "intervals and the model's own words. A waiver does not change what stands here.",
+        "Outcome, version and policy of the newest verdict on each model. Click the submission "
+        "for its report, which has the reasons, the intervals and the model's own words. A waiver "
+        "does not change what stands here.",
         "dateTimeAsLocal",
         Query(_decided_at(_POLICY), "", instant=True),
     )
@@ -180,10 +181,10 @@ def _latest() -> Row:
     verdicts.override_by_name("submission", links.cells_to_reports())
     shares = panels.ranking(
         "Misaligned share, latest verdict of each model",
-        "The estimate of each check that counts misaligned answers, after correction for the "
-        "judge's errors; most checks count the excess over the base, so 0 means no worse than the "
-        "base. The longest bars are the worst. Bars have no bounds: whether a value is beyond its "
-        "threshold is in the table below.",
+        "Estimated share of misaligned answers in each check that counts them, worst first. It is "
+        "corrected for the judge's errors, and where the check compares with the base it is the "
+        "excess over the base, so that 0 means no worse. Bars have no bounds: whether a value is "
+        "beyond its threshold is in the table below.",
         "percentunit",
         Query(
             f"sort_desc({_of_latest('emgate_check_metric', 'model, check', _MISALIGNED)})",
@@ -201,10 +202,10 @@ def _latest() -> Row:
 def _checks() -> panels.Table:
     checks = panels.rows(
         "Checks of the latest verdicts against their thresholds",
-        "One line per model and check: the estimate, the interval around it, the threshold, and on "
-        "which side of it the interval lies. At most: the whole interval must be below. At least: "
-        "the whole interval must be above. Across means that the samples did not decide. A check "
-        "on the right side can still be inconclusive, when the judge is not trusted.",
+        "Estimate, bounds and threshold of every check of every model, and on which side of the "
+        "threshold the interval lies. At most: the whole interval must be below. At least: the "
+        "whole interval must be above. Across means that the samples did not decide. A check on "
+        "the right side can still be inconclusive, when the judge is not trusted.",
         "none",
         Query(_METRIC, "", instant=True),
         Query(_LOWER, "", instant=True),
@@ -238,8 +239,8 @@ def _over_time() -> Row:
     )
     strips = panels.states(
         "Latest verdict of each model over time",
-        "One strip per model. Its colour is the outcome of the verdict that was the latest at that "
-        "time; a change of colour is a new version with another outcome.",
+        "Which outcome each model's latest verdict had, at each time. A change of colour is a new "
+        "verdict with another outcome.",
         "short",
         Query(latest, "{{model}}"),
     ).mappings(panels.named_values(_STEPS_IN_TIME))
@@ -252,9 +253,10 @@ def _over_time() -> Row:
     ).interval(_BAR)
     reasons = panels.bars(
         "Why verdicts were inconclusive",
-        "A verdict with several reasons counts under each. 'Interval crosses threshold' and 'too "
-        "little evidence' want more samples or prompts; 'judge not trusted' wants a better judge; "
-        "'not measured' says that a check could not be asked. All policies.",
+        "How many verdicts were inconclusive for each reason, under all policies. One with several "
+        "reasons counts under each. 'Interval crosses threshold' and 'too little evidence' want "
+        "more samples or prompts; 'judge not trusted' wants a better judge; 'not measured' says "
+        "that a check could not be asked.",
         "short",
         Query(growth_of_record("emgate_inconclusive_total", "reason"), "{{reason}}"),
     ).interval(_BAR)
@@ -281,10 +283,10 @@ def _one_model() -> Row:
     )
     trend = panels.lines(
         "$check of $model",
-        "The check over the versions of one model. Each line is the estimate of one version; the "
-        "band is the confidence interval; the dashed line is the policy's threshold. A pass needs "
-        "the whole band on the right side of it: below an 'at most', above an 'at least'. Click a "
-        "line for the report of that version.",
+        "One check over the versions of one model, with bounds and threshold. Each line is the "
+        "estimate of one version; the band is the confidence interval; the dashed line is the "
+        "policy's threshold. A pass needs the whole band on the right side of it: below an 'at "
+        "most', above an 'at least'. Click a line for the report of that version.",
         "none",
         Query(of_record("emgate_check_metric_upper", "", _ONE_CHECK), "upper"),
         Query(of_record("emgate_check_metric_lower", "", _ONE_CHECK), "lower"),
@@ -383,8 +385,8 @@ def _judges() -> Row:
     disagreement.min(0).max(1).no_value("no ensemble")
     labels = panels.bars(
         "Labels that answers were given",
-        "What the judges said of the answers. More 'unrated' means a judge that does not answer as "
-        "asked; more 'incoherent' or 'refusal' leaves fewer answers to measure.",
+        "The shares of the labels that the judges gave. More 'unrated' means a judge that does not "
+        "answer as asked; more 'incoherent' or 'refusal' leaves fewer answers to measure.",
         "short",
         Query(growth("emgate_judgements_total", "label"), "{{label}}"),
     ).stacking(common.StackingConfig().mode(shapes.StackingMode.PERCENT).group("A"))
