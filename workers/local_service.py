@@ -65,6 +65,11 @@ class LocalService:
         """Address of the worker's metrics."""
         return f"http://{self.settings.api_host}:{self.settings.worker_metrics_port}/metrics"
 
+    @property
+    def notifier_metrics_url(self) -> str:
+        """Address of the metrics of the worker that sends messages, once it was started."""
+        return f"http://{self.settings.api_host}:{self._notifier_metrics_port}/metrics"
+
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
 
@@ -188,7 +193,7 @@ class LocalService:
         return _ok(self.worker_metrics_url)
 
     def _notifier_answers(self) -> bool:
-        return _ok(f"http://{self.settings.api_host}:{self._notifier_metrics_port}/metrics")
+        return _ok(self.notifier_metrics_url)
 
 
 def _ok(url: str) -> bool:

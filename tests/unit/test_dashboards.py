@@ -24,7 +24,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from deploy.grafana.boards.__main__ import pages
 from deploy.grafana.boards.documentation import table, with_tables
 from deploy.grafana.boards.layout import COLUMNS, Event
-from deploy.grafana.boards.links import OF_CELL, OF_SERIES
+from deploy.grafana.boards.links import OF_CELL
 from deploy.grafana.boards.panels import SOURCE
 from deploy.grafana.boards.reading import Asked, Board, panels, queries, rows, variables
 from gate.metrics import names_of_record  # noqa: F401  (the catalogue has them once it is loaded)
@@ -92,8 +92,7 @@ class TestSchema:
         drawn["options"]["legend"]["placement"] = "left"
         drawn["gridPos"]["w"] = "12"
         found = list(faults(typed(board), Dashboard, "releases"))
-        assert len(found) == 2
-        assert "placement" in found[1] or "placement" in found[0]
+        assert sorted(line.split()[0].rpartition(".")[2] for line in found) == ["placement", "w"]
 
 
 def typed(board: Board) -> Dashboard:
@@ -118,6 +117,9 @@ def faults(value: Any, kind: Any, where: str) -> Iterator[str]:
         for place, one in enumerate(value):
             yield from faults(one, typing.get_args(kind)[0], f"{where}[{place}]")
     elif typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            yield f"{where} is no object: {value!r}"
+            return
         for key, one in value.items():
             yield from faults(one, typing.get_args(kind)[1], f"{where}.{key}")
     elif not fits(value, kind):
@@ -255,8 +257,6 @@ def selectors(expression: str) -> Iterator[Any]:
     def note(part: Any) -> None:
         if isinstance(part, promql.VectorSelector):
             found.append(part)
-        elif isinstance(part, promql.MatrixSelector):
-            found.append(part.vector_selector)
 
     promql.walk(promql.parse(filled(expression, VALUES)), note)
     yield from found
@@ -299,17 +299,6 @@ def vllm_metrics() -> str:
 
 
 class TestLinks:
-    def test_they_lead_to_a_route_of_the_gate(self) -> None:
-        from gate.api.results import router
-
-        paths = {route.path for route in router.routes}
-        for link in (OF_SERIES, OF_CELL):
-            path = filled(
-                link.removeprefix("${gate:raw}"),
-                {"__field": "{submission_id}", "__value": "{submission_id}"},
-            )
-            assert path in paths
-
     def test_every_table_of_submissions_links_to_their_reports(self) -> None:
         linked = [p["title"] for p in panels(BOARDS["releases"]) if OF_CELL in json.dumps(p)]
         tables = [p["title"] for p in panels(BOARDS["releases"]) if p["type"] == "table"]
