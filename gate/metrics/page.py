@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from gate.counting import DIRECTORY_VARIABLE
 from gate.metrics import names_of_record as names
 from gate.metrics.catalogue import CATALOGUE, Where
 
-#: Set by ``emgate serve`` where several processes share one page.
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: The one format. In OpenMetrics a counter and a gauge could not both be about submissions.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -27,8 +29,11 @@ class ProcessCollector(Collector):
         self._others = {each.family for each in CATALOGUE if each.where not in {where, Where.BOTH}}
 
     def collect(self) -> Iterator[Metric]:
-        """Of this process, or the sums over all that share the directory."""
-        for family in REGISTRY.collect():
+        """Of this process, or the sums over all that share a directory.
+
+        Python's own metrics of a process are not summed, so they are there for one process only.
+        """
+        for family in _counted(os.environ.get(DIRECTORY_VARIABLE)):
             if family.name not in self._others:
                 yield family
 
@@ -52,6 +57,18 @@ class InstallationCollector(Collector):
         free.add_metric(["home"], usage.free)
         size.add_metric(["home"], usage.total)
         yield from (free, size)
+
+
+def _counted(directory: str | None) -> Iterable[Metric]:
+    if directory is None:
+        return REGISTRY.collect()
+    # What a process counted stays counted when it has ended; what it was just doing does not.
+    for file in Path(directory).glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+    families: Iterable[Metric] = MultiProcessCollector(None, directory).collect()  # type: ignore[no-untyped-call]
+    return families
 
 
 def registry_of(*collectors: Collector) -> CollectorRegistry:
