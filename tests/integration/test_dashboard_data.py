@@ -129,8 +129,8 @@ def watched(
                 begun = time.time()
                 server.wait_for_scrapes(TARGETS)
                 traffic = Traffic(service, tiny_base, tiny_adapter, unsafe)
-                for version in ("v1", "v2"):
-                    traffic.round(version)
+                for part in (traffic.first, traffic.second):
+                    part()
                     server.wait_for_scrapes(TARGETS)
                 until(lambda: server.now('emgate_deliveries{target="broken", state="dead"} > 0'))
                 server.wait_for_scrapes(TARGETS)

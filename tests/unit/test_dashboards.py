@@ -108,8 +108,10 @@ def faults(value: Any, kind: Any, where: str) -> Iterator[str]:
         for name, annotated in typing.get_type_hints(type(value)).items():
             yield from faults(getattr(value, name), annotated, f"{where}.{name}")
     elif typing.get_origin(kind) in (typing.Union, types.UnionType):
-        found = [list(faults(value, one, where)) for one in typing.get_args(kind)]
-        yield from min(found, key=len)
+        if value is None and type(None) in typing.get_args(kind):
+            return
+        kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+        yield from min((list(faults(value, one, where)) for one in kinds), key=len)
     elif typing.get_origin(kind) is list:
         if not isinstance(value, list):
             yield f"{where} is no list: {value!r}"

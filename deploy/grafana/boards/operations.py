@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders import common
 from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.boards import panels, variables
 from deploy.grafana.boards.layout import Row, assemble, board
 from deploy.grafana.boards.queries import (
+    UNDER_WAY,
     Query,
     growth,
     growth_of_record,
@@ -147,14 +149,7 @@ def _stages() -> Row:
         "Submissions of the record that have not ended. What stays in one state for long is stuck "
         "there.",
         "short",
-        Query(
-            of_record(
-                "emgate_submissions",
-                "state",
-                'state=~"queued|preparing|serving|sampling|judging"',
-            ),
-            "{{state}}",
-        ),
+        Query(UNDER_WAY, "{{state}}"),
     )
     accepted = panels.bars(
         "Submissions accepted",
@@ -272,7 +267,7 @@ def _vllm() -> Row:
     tokens = panels.stacked_area(
         "vLLM: tokens per second",
         "Tokens that the engine read and wrote, by its own count. Scoring reads much and writes "
-        "nothing.",
+        "one token a request.",
         "cps",
         Query(per_second("vllm:prompt_tokens_total", "", _ENGINE), "read"),
         Query(per_second("vllm:generation_tokens_total", "", _ENGINE), "written"),
@@ -397,11 +392,14 @@ def _deliveries() -> Row:
 def _machines() -> Row:
     disk = panels.lines(
         "Disk that is free",
-        "The free share of each file system that the gate keeps files on.",
+        "The free share of each file system that the gate keeps files on. The red area is the last "
+        "tenth.",
         "percentunit",
         Query("emgate_disk_free_bytes / emgate_disk_size_bytes", "{{instance}}: {{directory}}"),
     )
     disk.min(0).max(1).thresholds(panels.coloured_from({None: "red", 0.1: "transparent"}))
+    area = common.GraphThresholdsStyleConfig().mode(shapes.GraphTresholdsStyleMode.AREA)
+    disk.thresholds_style(area)
     memory = panels.lines(
         "Memory of API and workers",
         "Resident memory of each process. Engines are processes of their own and not counted here.",

@@ -82,3 +82,9 @@ def with_labels(value: str, on: str, labels: str, source: str) -> str:
     as long as a scrape; then one of them is taken, for two would be an error.
     """
     return f"{value} * on ({on}) group_left ({labels}) topk by ({on}) (1, {source})"
+
+
+#: Submissions that have neither a verdict nor failed, by state.
+UNDER_WAY = of_record(
+    "emgate_submissions", "state", 'state=~"queued|preparing|serving|sampling|judging"'
+)

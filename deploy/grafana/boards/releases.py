@@ -10,6 +10,7 @@ from deploy.grafana.boards import links, panels, variables
 from deploy.grafana.boards.layout import Event, Row, assemble, board
 from deploy.grafana.boards.queries import (
     STRETCH,
+    UNDER_WAY,
     Query,
     growth,
     growth_of_record,
@@ -49,9 +50,6 @@ _UPPER = _of_latest("emgate_check_metric_upper")
 _AT_MOST = _of_latest("emgate_check_threshold", where='side="at_most"')
 _AT_LEAST = _of_latest("emgate_check_threshold", where='side="at_least"')
 
-_UNDER_WAY = of_record(
-    "emgate_submissions", "state", 'state=~"queued|preparing|serving|sampling|judging"'
-)
 _POSITIONS = {
     "1": ("right side", panels.OUTCOME_COLOURS["pass"]),
     "0": ("across", panels.OUTCOME_COLOURS["inconclusive"]),
@@ -129,7 +127,7 @@ def _now() -> Row:
         "Submissions under way",
         "Submissions that have no verdict yet and have not failed: queued or being worked on.",
         "short",
-        Query(f"sum({_UNDER_WAY})", "under way"),
+        Query(f"sum({UNDER_WAY})", "under way"),
     )
     longest = panels.number(
         "Longest wait for a worker",
@@ -337,7 +335,7 @@ def _flow() -> Row:
         "Submissions under way, by state",
         "What waits and what is being worked on. A thick band of 'queued' wants more workers.",
         "short",
-        Query(_UNDER_WAY, "{{state}}"),
+        Query(UNDER_WAY, "{{state}}"),
     )
     accepted = panels.bars(
         "Submissions accepted",
