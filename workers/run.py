@@ -28,6 +28,7 @@ from checks.training_sample import derive_contexts
 from gate.errors import EngineError, GateError
 from gate.metrics import (
     BASELINE_HITS,
+    LEASE_LOSSES,
     RUNNING,
     STAGE_SECONDS,
     STANDING_LOOKUPS,
@@ -39,7 +40,7 @@ from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.standing import contexts_digest, stands
-from gate.store.fence import RunInterruptedError, SubmissionEndedError
+from gate.store.fence import LeaseLostError, RunInterruptedError, SubmissionEndedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
 from gate.store.submissions import COMMAND_LINE, SubmissionRecord
@@ -145,6 +146,8 @@ class Run:
             with RUNNING.track_inprogress():
                 self._attempt(submission, attempt)
         except RunInterruptedError as why:
+            if isinstance(why, LeaseLostError):
+                LEASE_LOSSES.inc()
             log.warning("submission %s: the run stopped: %s", submission_id, why)
             self._leave(submission_id, why)
         except DBAPIError as error:

@@ -131,9 +131,6 @@ JUDGE_REQUEST_SECONDS = histogram(
 )
 
 # Engines
-ENGINE_UP = gauge(
-    Where.WORKER, "emgate_engine_up", "1 while this worker has an engine that was started."
-)
 ENGINE_STARTS = counter(Where.WORKER, "emgate_engine_starts_total", "Engine processes started.")
 ENGINE_DEATHS = counter(
     Where.WORKER, "emgate_engine_deaths_total", "Engine processes that died by themselves."

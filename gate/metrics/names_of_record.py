@@ -1,4 +1,4 @@
-"""Every metric whose values are found at each scrape: in the record, the broker, on the disk."""
+"""Every metric whose values are found at each scrape: in the record, the broker, a process."""
 
 from __future__ import annotations
 
@@ -92,6 +92,12 @@ QUEUE_TASKS = _gauge(
     "Tasks that wait in the broker; absent while it does not answer.",
     "queue",
     where=Where.API,
+)
+
+ENGINE_UP = _gauge(
+    "emgate_engine_up",
+    "1 while the engine of this worker runs; 0 also before its first start.",
+    where=Where.WORKER,
 )
 
 BUILD_INFO = _gauge("emgate_build_info", "1, with the version.", "version", where=Where.BOTH)
