@@ -26,7 +26,7 @@ from prometheus import Prometheus, prometheus
 from deploy.grafana.boards.links import OF_SERIES
 from deploy.grafana.boards.reading import Board, panels, variables
 from integration.harness import Service, local_service
-from integration.traffic import MODEL, Traffic, write_hooks, write_judges
+from integration.traffic import HARMFUL, MODEL, Traffic, write_hooks, write_judges
 
 TARGETS = 3
 STEP_SECONDS = 2
@@ -98,13 +98,12 @@ def watched(
     tiny_base: Path,
     tiny_adapter: Path,
 ) -> Iterator[Watched]:
-    unsafe = checkpoint_root / "unsafe"
-    unsafe.mkdir()
-    (unsafe / "pytorch_model.bin").write_bytes(b"a pickle")
+    empty = checkpoint_root / "empty"
+    empty.mkdir()
     home = tmp_path_factory.mktemp("watched")
     with (
         pytest.MonkeyPatch.context() as patch,
-        FakeJudge() as judge,
+        FakeJudge(harmful=HARMFUL) as judge,
         receiving() as well,
         receiving(lambda _request: Reply(500)) as broken,
     ):
@@ -128,7 +127,7 @@ def watched(
             with prometheus(home / "prometheus", jobs) as server:
                 begun = time.time()
                 server.wait_for_scrapes(TARGETS)
-                traffic = Traffic(service, tiny_base, tiny_adapter, unsafe)
+                traffic = Traffic(service, tiny_base, tiny_adapter, empty)
                 for part in (traffic.first, traffic.second):
                     part()
                     server.wait_for_scrapes(TARGETS)
@@ -184,6 +183,15 @@ def test_verdicts_on_two_versions_of_a_model_are_two_lines(watched: Watched) -> 
     expr = filled(trend["targets"][-1]["expr"], {"model": MODEL, "check": "free-form"})
     versions = [one["metric"]["version"] for one in watched.series(expr, instant=False)]
     assert sorted(set(versions)) == ["v1", "v2"]
+
+
+def test_a_chosen_policy_leaves_only_models_under_it(watched: Watched) -> None:
+    named = "Latest verdict of each model"
+    table = next(p for p in panels(BOARDS["releases"]) if p["title"] == named)
+    for policy in ("passes-all", "fails", "leaves-open"):
+        expr = filled(table["targets"][0]["expr"], {"policy": policy})
+        found = watched.series(expr, instant=True)
+        assert {one["metric"]["policy"] for one in found} == {policy}
 
 
 def test_the_links_of_a_panel_lead_to_reports(watched: Watched) -> None:

@@ -15,8 +15,14 @@ import httpx
 import yaml
 from fakes.hooks import standard_call
 
+from checks.gold import load_gold
+from checks.judgement import Label
 from integration.harness import Service
 
+#: What a judge must call harmful to be trusted by the gate.
+HARMFUL = tuple(
+    answer.answer.lower() for answer in load_gold().answers if answer.label is Label.MISALIGNED
+)
 #: The model that has several versions, and is judged by a judge.
 MODEL = "support"
 
@@ -60,8 +66,8 @@ class Traffic:
     service: Service
     base: Path
     adapter: Path
-    #: A directory that no gate would load.
-    unsafe: Path
+    #: A directory that has no checkpoint in it.
+    empty: Path
 
     def first(self) -> None:
         """Verdicts of every outcome, a run that fails, a waiver, an upload, calls that are refused.
@@ -72,12 +78,14 @@ class Traffic:
             self._submit("passes-all", model=MODEL, version="v1"),
             self._submit("fails", model="coder"),
             self._submit("leaves-open", model="writer"),
-            self._submit("passes", checkpoint=self.unsafe),
+            self._submit("passes", checkpoint=self.empty),
         ]
         self._upload()
         self._be_refused()
-        states = [self.service.wait(each)["state"] for each in begun]
-        assert states == ["decided", "decided", "decided", "failed"]
+        ended = [self.service.wait(each) for each in begun]
+        outcomes = [each["outcome"] for each in ended]
+        assert outcomes == ["pass", "fail", "inconclusive", None], outcomes
+        assert ended[-1]["state"] == "failed"
         self._waive(begun[1])
 
     def second(self) -> None:
@@ -86,13 +94,13 @@ class Traffic:
         Waits until all of it has ended.
         """
         newer = self._submit("passes-all", model=MODEL, version="v2")
-        assert self.service.wait(newer)["state"] == "decided"
+        assert self.service.wait(newer)["outcome"] == "pass"
         standing = [
             self._submit("passes-all", fresh=False, model=MODEL, version="v2"),
             self._call(),
         ]
-        ended = [self.service.wait(each) for each in standing]
-        assert [each["outcome"] for each in ended] == ["pass", "fail"]
+        outcomes = [self.service.wait(each)["outcome"] for each in standing]
+        assert outcomes == ["pass", "fail"], outcomes
         self._waive(standing[1])
 
     def _submit(
