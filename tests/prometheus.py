@@ -62,15 +62,24 @@ def prometheus(directory: Path, jobs: Mapping[str, Sequence[str]]) -> Iterator[P
     every = {"scrape_interval": f"{SCRAPE_SECONDS}s", "scrape_timeout": f"{SCRAPE_SECONDS}s"}
     config = directory / "prometheus.yml"
     config.write_text(yaml.safe_dump({"global": every, "scrape_configs": scraped}))
+    with prometheus_of(config) as server:
+        yield server
+
+
+@contextmanager
+def prometheus_of(config: Path) -> Iterator[Prometheus]:
+    """Run with a configuration; the data and the log lie beside it."""
     port = free_port()
     command = [
         program("prometheus"),
         f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'data'}",
+        f"--storage.tsdb.path={config.parent / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        # An alert that comes before the server knows where to send it is sent again so soon.
+        "--rules.alert.resend-delay=1s",
         "--log.level=warn",
     ]
-    log = directory / "prometheus.log"
+    log = config.parent / "prometheus.log"
     with log.open("wb") as stream:
         server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
 

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import promql_parser as promql
 import pytest
 import yaml
 from grafana import BOARDS, BUILT_IN, DASHBOARDS, asked_of, filled, used
@@ -20,6 +19,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from series import SERIES, labels_asked_by, labels_of, selectors
 
 from deploy.grafana.boards.__main__ import pages
 from deploy.grafana.boards.documentation import table, with_tables
@@ -27,8 +27,6 @@ from deploy.grafana.boards.layout import COLUMNS, Event
 from deploy.grafana.boards.links import OF_CELL
 from deploy.grafana.boards.panels import SOURCE
 from deploy.grafana.boards.reading import Asked, Board, panels, queries, rows, variables
-from gate.metrics import names_of_record  # noqa: F401  (the catalogue has them once it is loaded)
-from gate.metrics.catalogue import CATALOGUE, Kind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "grafana.md"
@@ -37,8 +35,6 @@ UNITS = {value for name, value in vars(units).items() if isinstance(value, str) 
 VALUES = dict.fromkeys(BUILT_IN, "5m") | dict.fromkeys(
     ("policy", "model", "check", "worker"), "any"
 )
-#: Labels that Prometheus adds, and that of the buckets of histograms.
-ADDED = {"job", "instance", "pod", "le"}
 
 ALL = [pytest.param(board, id=name) for name, board in BOARDS.items()]
 PANELS = [
@@ -234,7 +230,7 @@ class TestVariables:
 class TestQueries:
     @pytest.mark.parametrize("asked", QUERIES)
     def test_every_query_parses_and_names_metrics_and_labels_that_exist(self, asked: Asked) -> None:
-        named = list(selectors(asked.expr))
+        named = asked_by(asked.expr)
         assert named
         for selector in named:
             assert_known(selector)
@@ -244,7 +240,7 @@ class TestQueries:
         for variable in variables(board).values():
             if variable["type"] == "query":
                 series, label = asked_of(variable)
-                (selector,) = selectors(series)
+                (selector,) = asked_by(series)
                 assert_known(selector)
                 assert label in labels_of(selector.name)
 
@@ -257,42 +253,19 @@ class TestQueries:
         ],
     )
     def test_what_does_not_exist_is_found(self, expression: str, says: str) -> None:
-        (selector,) = selectors(expression)
+        (selector,) = asked_by(expression)
         with pytest.raises(AssertionError, match=says):
             assert_known(selector)
 
 
-def selectors(expression: str) -> Iterator[Any]:
-    """The selectors of series in an expression whose variables are filled in."""
-    found: list[Any] = []
-
-    def note(part: Any) -> None:
-        if isinstance(part, promql.VectorSelector):
-            found.append(part)
-
-    promql.walk(promql.parse(filled(expression, VALUES)), note)
-    yield from found
-
-
-def series_names() -> dict[str, set[str]]:
-    """The names of the gate's series, with the labels of each."""
-    known: dict[str, set[str]] = {}
-    for metric in CATALOGUE:
-        endings = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
-        known |= {metric.name + ending: set(metric.labels) for ending in endings}
-    return known
-
-
-SERIES = series_names()
-
-
-def labels_of(name: str) -> set[str]:
-    return SERIES.get(name, set()) | ADDED
+def asked_by(expression: str) -> list[Any]:
+    """The selectors of series in an expression, once its variables are filled in."""
+    return list(selectors(filled(expression, VALUES)))
 
 
 def assert_known(selector: Any) -> None:
     name: str = selector.name
-    labels = {matcher.name for matcher in selector.matchers.matchers}
+    labels = labels_asked_by(selector)
     if name.startswith("vllm:"):
         family = re.sub(r"_(total|bucket|sum|count)$", "", name)
         assert f'"{family}"' in vllm_metrics(), f"vLLM has no {family}"
