@@ -19,7 +19,7 @@ from fakes.gate import until
 from fakes.receiver import free_port
 
 #: How often the tests scrape, in seconds.
-SCRAPE_SECONDS = 1
+SCRAPE_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Prometheus:
     def wait_for_scrapes(self, of: int) -> None:
         """Until so many targets have been scraped anew, so that all has arrived that is now."""
         begun = time.time()
-        until(lambda: len(self.now(f"timestamp(up == 1) > {begun}")) == of, 60)
+        until(lambda: len(self.now(f"timestamp(up) > {begun} and up == 1")) == of, 60)
 
 
 @contextmanager

@@ -31,7 +31,8 @@ from integration.traffic import HARMFUL, MODEL, Traffic, write_hooks, write_judg
 TARGETS = 3
 STEP_SECONDS = 2
 #: What Grafana would set for a dashboard of some minutes; long enough for some scrapes.
-BUILT_IN = {"__interval": "10s", "__rate_interval": "10s", "__range": "10m"}
+STRETCH_SECONDS = 5
+BUILT_IN = {"__interval": f"{STRETCH_SECONDS}s", "__rate_interval": "10s", "__range": "10m"}
 
 NAMES = list(BOARDS)
 PANELS = [
@@ -128,12 +129,14 @@ def watched(
                 begun = time.time()
                 server.wait_for_scrapes(TARGETS)
                 traffic = Traffic(service, tiny_base, tiny_adapter, empty)
-                for part in (traffic.first, traffic.second):
+                for part in (traffic.first, traffic.second, traffic.third):
                     part()
                     server.wait_for_scrapes(TARGETS)
                 until(lambda: server.now('emgate_deliveries{target="broken", state="dead"} > 0'))
                 server.wait_for_scrapes(TARGETS)
-                yield Watched(service, server, begun, time.time())
+                # So late that a stretch of time ends after the last scrape; until then its values
+                # are the latest.
+                yield Watched(service, server, begun, time.time() + STRETCH_SECONDS)
 
 
 def _address(url: str) -> str:
