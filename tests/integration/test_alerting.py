@@ -129,8 +129,9 @@ def quick(directory: Path, api_port: int, manager_port: int) -> Path:
     config["global"] = dict.fromkeys(config["global"], "1s")
     (managers,) = config["alerting"]["alertmanagers"]
     managers["static_configs"] = [{"targets": [f"127.0.0.1:{manager_port}"]}]
+    targets = {"emgate-api": [f"127.0.0.1:{api_port}"], "emgate-worker": []}
     for job in config["scrape_configs"]:
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{api_port}"]}]
+        job["static_configs"] = [{"targets": targets[job["job_name"]]}]
     return written(directory / "prometheus.yml", config)
 
 

@@ -40,7 +40,7 @@ class TestAlerts:
         assert told["runbook_url"] == f"{BASE}#{alert['alert'].lower()}"
         assert not told["summary"].endswith(".")
         assert told["description"].endswith(".")
-        assert re.search(r"\d", told["description"]), "the numbers belong into it"
+        assert re.search(r"\d|\$value", told["description"]), "the numbers belong into it"
 
     def test_the_runbook_has_a_section_for_every_alert_and_no_other(self) -> None:
         assert sections().keys() == ALERTS.keys()
