@@ -6,7 +6,7 @@ STAMP := .venv/.installed-$(DEVICE)
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service lock clean
+.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
@@ -59,6 +59,9 @@ bench-statistics: env  ## wrong verdicts and answers over thousands of simulated
 
 bench-service: env  ## 500 submissions under random kills, and submissions per second (minutes)
 	@$(PY) tests/bench/service.py
+
+docs-tables: env ## write the tables of docs/ that come from the code
+	@$(PY) -m gate.metrics.table docs/metrics.md
 
 lock: env        ## write both lock files again
 	@deploy/lock.sh

@@ -50,6 +50,7 @@ class LocalService:
                 "broker_url": f"redis+socket://{self.broker_socket}",
                 "api_port": settings.api_port or _free_port(),
                 "worker_metrics_port": settings.worker_metrics_port or _free_port(),
+                "worker_metrics_ports": 1,
             }
         )
         self.logs = self._home / "logs"
@@ -63,7 +64,7 @@ class LocalService:
     @property
     def worker_metrics_url(self) -> str:
         """Address of the worker's metrics."""
-        return f"http://{self.settings.api_host}:{self.settings.worker_metrics_port}/metrics"
+        return self._metrics_url(self.settings.worker_metrics_port)
 
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
@@ -188,7 +189,10 @@ class LocalService:
         return _ok(self.worker_metrics_url)
 
     def _notifier_answers(self) -> bool:
-        return _ok(f"http://{self.settings.api_host}:{self._notifier_metrics_port}/metrics")
+        return _ok(self._metrics_url(self._notifier_metrics_port))
+
+    def _metrics_url(self, port: int) -> str:
+        return f"http://{self.settings.worker_metrics_host}:{port}/metrics"
 
 
 def _ok(url: str) -> bool:

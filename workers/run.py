@@ -28,19 +28,19 @@ from checks.training_sample import derive_contexts
 from gate.errors import EngineError, GateError
 from gate.metrics import (
     BASELINE_HITS,
+    LEASE_LOSSES,
     RUNNING,
     STAGE_SECONDS,
     STANDING_LOOKUPS,
     SUBMISSIONS_FAILED,
     SUBMISSIONS_POSTPONED,
-    VERDICTS,
 )
 from gate.plan import Plan
 from gate.policy import Policy, load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.standing import contexts_digest, stands
-from gate.store.fence import RunInterruptedError, SubmissionEndedError
+from gate.store.fence import LeaseLostError, RunInterruptedError, SubmissionEndedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
 from gate.store.submissions import COMMAND_LINE, SubmissionRecord
@@ -146,6 +146,8 @@ class Run:
             with RUNNING.track_inprogress():
                 self._attempt(submission, attempt)
         except RunInterruptedError as why:
+            if isinstance(why, LeaseLostError):
+                LEASE_LOSSES.inc()
             log.warning("submission %s: the run stopped: %s", submission_id, why)
             self._leave(submission_id, why)
         except DBAPIError as error:
@@ -175,7 +177,6 @@ class Run:
             verdict = decision.verdict
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
-                VERDICTS.labels(submission.policy, verdict.outcome).inc()
             self._watch(State.DECIDED, None)
 
     def _why_given_up(self, submission: Submission) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gate.counting import DIRECTORY_VARIABLE
 from gate.errors import EngineError
 from gate.settings import Device, Settings
 
@@ -71,8 +72,9 @@ def engine_environment(
     settings: Settings, inherited: Mapping[str, str], private: Path
 ) -> dict[str, str]:
     """Environment of the engine process; its temporary files go to the private directory."""
+    # The engine's metrics are its own, whatever this process shares with others.
     environment = {
-        **inherited,
+        **{name: value for name, value in inherited.items() if name != DIRECTORY_VARIABLE},
         **_ALWAYS,
         "TMPDIR": str(private),
         "VLLM_RPC_BASE_PATH": str(private),
