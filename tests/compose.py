@@ -72,11 +72,10 @@ def load(given: Mapping[str, str] | None = None) -> dict[str, Any]:
     return content
 
 
-def environment(service: Mapping[str, Any], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a service; a variable without a value is handed on if it is given."""
+def environment(service: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of a service, without what is only handed on from outside."""
     values = service.get("environment", {})
-    handed_on = {n: (given or {})[n] for n, v in values.items() if v is None and n in (given or {})}
-    return {n: str(v) for n, v in values.items() if v is not None} | handed_on
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def mounts(content: Mapping[str, Any], service: Mapping[str, Any]) -> list[Mount]:

@@ -49,7 +49,7 @@ except redis.RedisError as error:
 FAKE_ENGINE = f'["python", "{container.WORKDIR}/tests/fakes/fake_engine.py", "--control", '
 FAKE_ENGINE += '"/var/lib/em-gate/engine.json"]'
 ONE_SHOT = ("migrate", "scrape-key")
-LASTING = ("api", "worker-cpu", "notifier")
+LASTING = ("api", "worker-cpu", "judging", "notifier")
 
 
 def free_port() -> int:
@@ -80,13 +80,14 @@ class Stack:
         """What the file mounts into a service, with directories here as named volumes."""
         found = [Mount(TOOLS, str(self.tools), read_only=True)]
         for mount in compose.mounts(self.content, self.content["services"][name]):
+            source = mount.source
             if mount.is_volume:
                 volume = self.directory / "volumes" / mount.source
                 volume.mkdir(parents=True, exist_ok=True)
-                mount = replace(mount, source=str(volume))
+                source = str(volume)
             elif mount.target.startswith("/run/secrets/GATE_"):
-                mount = replace(mount, source=str(self._with_ports(Path(mount.source))))
-            found.append(mount)
+                source = str(self._with_ports(Path(mount.source)))
+            found.append(replace(mount, source=source))
         return found
 
     def _with_ports(self, secret: Path) -> Path:
@@ -112,7 +113,7 @@ class Stack:
         return made | {"PATH": f"{TOOLS}:{made['PATH']}"}
 
     def start(self, name: str, command: list[str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a service's command, or another one in its container, as ``run`` and ``exec`` do."""
+        """Start a service's command, or another one in its container."""
         arguments = command or self.content["services"][name]["command"]
         scratch = Path(tempfile.mkdtemp(dir=self.directory))
         with (self.directory / f"{name}.log").open("ab") as log:
