@@ -91,7 +91,7 @@ def _enter(spec: Mapping[str, Any], command: Sequence[str]) -> None:
     # its own.
     places = {Path(sys.prefix), Path(sys.base_prefix), REPOSITORY}
     hidden = [place for place in places if place.parts[1] in _OWN]
-    for mount in mounts:
+    for mount in (*mounts, *(Mount(str(place)) for place in hidden)):
         _make_place(mount, root)
     _make_read_only(root)
     for name in _KERNEL:
@@ -100,6 +100,7 @@ def _enter(spec: Mapping[str, Any], command: Sequence[str]) -> None:
         _put(mount, root)
     for place in hidden:
         target = root / str(place).lstrip("/")
+        # A tmpfs of the service may have covered the place that was made before.
         target.mkdir(parents=True, exist_ok=True)
         _mount(str(place), target, "", _MS_BIND | _MS_REC)
         _make_read_only(target)

@@ -31,6 +31,8 @@ WORKERS = {name: s for name, s in OURS.items() if s["command"][:2] == ["emgate",
 DOCKERFILE = (compose.REPOSITORY / "deploy" / "Dockerfile").read_text()
 PAGE = (compose.REPOSITORY / "docs" / "compose.md").read_text()
 
+LASTING = {"api", *WORKERS}
+
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)
 
@@ -112,7 +114,8 @@ def test_services_wait_for_what_can_become_true_and_not_for_each_other() -> None
     order = list(TopologicalSorter(graph).static_order())
     assert order.index("postgres") < order.index("migrate") < order.index("scrape-key")
     assert order.index("scrape-key") < min(order.index("api"), order.index("prometheus"))
-    assert all(order.index("migrate") < order.index(name) for name in WORKERS)
+    waiting = LASTING - {"judging"}
+    assert all(order.index("migrate") < order.index(name) for name in waiting)
 
 
 # Against the code
@@ -155,19 +158,23 @@ def test_its_variables_are_settings_with_values_that_hold(
         monkeypatch.setenv(variable, value)
     current = Settings()
     places = [m.target for m in compose.mounts(CONTENT, SERVICES[name])]
-    assert name == "scrape-key" or str(current.home) in places
-    assert name == "scrape-key" or all(str(root) in places for root in current.checkpoint_roots)
+    if name in {"api", "worker-cpu", "worker-gpu"}:
+        assert {str(current.home), *map(str, current.checkpoint_roots)} <= set(places)
+    if name in LASTING:
+        (directory,) = current.policy_directories
+        assert str(directory.parent) in places
 
 
 @each_of_ours
-def test_its_secrets_are_settings_or_the_key_of_a_judge(name: str) -> None:
+def test_its_secrets_are_those_that_it_needs(name: str) -> None:
     mounts = compose.mounts(CONTENT, SERVICES[name])
     targets = [Path(m.target) for m in mounts if "/run/secrets/" in m.target]
     assert {str(target.parent) for target in targets} == {variables_of(name)[VARIABLE]}
-    named = {target.name for target in targets}
-    assert named >= {"GATE_DATABASE_URL", "GATE_BROKER_URL"}
-    assert named - {f"GATE_{field.upper()}" for field in Settings.model_fields} <= {"JUDGE_API_KEY"}
-    assert ("JUDGE_API_KEY" in named) == (name == "judging")
+    judging = {"GATE_BROKER_URL", "JUDGE_API_KEY"}
+    others = {"GATE_DATABASE_URL", "GATE_BROKER_URL"}
+    assert {target.name for target in targets} == (judging if name == "judging" else others)
+    settings = {f"GATE_{field.upper()}" for field in Settings.model_fields}
+    assert others <= settings
 
 
 def test_the_health_checks_and_published_ports_are_those_of_the_settings() -> None:
@@ -304,10 +311,22 @@ def test_no_container_has_a_way_out_unless_its_own_is_opened() -> None:
     }
 
 
-def test_the_record_and_the_broker_are_reached_by_the_gate_alone() -> None:
-    on_data = {name for name, service in SERVICES.items() if "data" in service["networks"]}
-    assert on_data == {*OURS, "postgres", "valkey"}
-    assert SERVICES["postgres"]["networks"] == SERVICES["valkey"]["networks"] == ["data"]
+def test_record_and_broker_are_reached_by_who_needs_them() -> None:
+    reached = {
+        network: {name for name, s in SERVICES.items() if network in s["networks"]}
+        for network in ("record", "broker")
+    }
+    assert reached["record"] == {*OURS, "postgres"} - {"judging"}
+    assert reached["broker"] == {*LASTING, "valkey"}
+    assert SERVICES["postgres"]["networks"] == ["record"]
+    assert SERVICES["valkey"]["networks"] == ["broker"]
+
+
+def test_what_a_judge_reads_is_kept_apart_from_record_and_checkpoints() -> None:
+    places = {m.target: m.source for m in compose.mounts(CONTENT, SERVICES["judging"])}
+    assert "/checkpoints" not in places
+    others = [m.source for n in OURS if n != "judging" for m in compose.mounts(CONTENT, OURS[n])]
+    assert places["/var/lib/em-gate"] not in others
 
 
 @each_service
