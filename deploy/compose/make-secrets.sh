@@ -34,5 +34,7 @@ hash=$(printf '%s' "$password" | sha256sum | cut -d ' ' -f 1)
 printf '%s\n' 'user default on nopass resetkeys resetchannels -@all +ping' \
     "user gate on #$hash ~* &* +@all -@admin" | keep broker_users.acl
 random | keep grafana_admin_password
-# Of the judge behind an endpoint, if there is one; empty sets no variable.
-printf '' | keep judge_api_key
+# Of others: the judge behind an endpoint, and what takes alerts. Empty until you have them.
+for name in judge_api_key page_token ticket_token; do
+    printf '' | keep "$name"
+done

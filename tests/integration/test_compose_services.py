@@ -171,11 +171,11 @@ def start_postgres(stack: Stack) -> None:
     user, database = wanted["POSTGRES_USER"], wanted["POSTGRES_DB"]
     password = stack.secret(Path(wanted["POSTGRES_PASSWORD_FILE"]).name)
     with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+        connection.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'")
         connection.execute(f"CREATE DATABASE {database} OWNER {user}")
     server.kill()
     (server.server.pgdata / "pg_hba.conf").write_text(
-        "local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
     )
     server.start(stack.port("postgres"))
 
@@ -273,6 +273,31 @@ def test_a_key_is_made_and_a_submission_is_judged(stack: Stack) -> None:
         view = until(ended, 180)
         assert view["state"] == "decided", f"{view}\n{stack.log('worker-cpu')}"
         assert api.get(f"{place}/verdict").json()["outcome"] == "pass"
+
+
+def test_the_backup_of_the_page_is_restored_as_the_page_says(stack: Stack) -> None:
+    page = (compose.REPOSITORY / "docs" / "compose.md").read_text()
+    begin = page.index("## Backup and restore")
+    commands = [
+        line.removeprefix("docker compose exec -T postgres ")
+        for line in page[begin : page.index("## ", begin + 3)].splitlines()
+        if line.startswith("docker compose exec -T postgres ")
+    ]
+    assert [command.split()[0] for command in commands] == [
+        *("pg_dump", "dropdb", "createdb", "pg_restore")
+    ]
+    server = stack.database.server
+    inside = {
+        "PATH": f"{server.bin_path}:/usr/bin:/bin",
+        "PGHOST": str(server.pgdata),
+        "PGPORT": str(stack.port("postgres")),
+    }
+    before = stack.run("api", ["emgate", "keys", "list", "--json"]).stdout
+    assert '"prometheus"' in before
+    for command in commands:
+        subprocess.run(["sh", "-ec", command], cwd=stack.directory, env=inside, check=True)
+    assert stack.run("api", ["emgate", "keys", "list", "--json"]).stdout == before
+    assert not stack.unhealthy("api")
 
 
 def test_the_database_and_the_broker_want_the_password(stack: Stack) -> None:

@@ -12,8 +12,8 @@ from gate.store.database import connect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKE_SECRETS = REPOSITORY / "deploy" / "compose" / "make-secrets.sh"
-#: The only one that is empty, until somebody has a judge that wants a key.
-EMPTY = "judge_api_key"
+#: Those of others, which are empty until somebody has them.
+EMPTY = {"judge_api_key", "page_token", "ticket_token"}
 
 
 def make_secrets(directory: Path) -> dict[str, str]:
@@ -30,7 +30,8 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
 
 def test_secrets_are_random_and_agree_with_each_other(tmp_path: Path) -> None:
     made, other = make_secrets(tmp_path / "a"), make_secrets(tmp_path / "b")
-    assert all(made[name] != other[name] for name in made if name != EMPTY)
+    assert {name for name in made if made[name] == other[name] == ""} == EMPTY
+    assert all(made[name] != other[name] for name in made.keys() - EMPTY)
     assert connect(made["database_url"]).url.password == made["postgres_password"]
     assert f":{made['broker_password']}@" in made["broker_url"]
     hashed = hashlib.sha256(made["broker_password"].encode()).hexdigest()
@@ -41,11 +42,11 @@ def test_secrets_are_random_and_agree_with_each_other(tmp_path: Path) -> None:
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     made = make_secrets(tmp_path)
     (tmp_path / "grafana_admin_password").unlink()
-    (tmp_path / EMPTY).write_text("sk-1")
+    (tmp_path / "judge_api_key").write_text("sk-1")
     again = make_secrets(tmp_path)
     assert again.pop("grafana_admin_password") != made.pop("grafana_admin_password")
-    assert again.pop(EMPTY) == "sk-1"
-    assert made.pop(EMPTY) == ""
+    assert again.pop("judge_api_key") == "sk-1"
+    assert made.pop("judge_api_key") == ""
     assert again == made
 
 

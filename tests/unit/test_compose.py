@@ -80,9 +80,9 @@ def test_what_is_named_is_declared_and_what_is_declared_is_used() -> None:
     assert volumes == set(CONTENT["volumes"])
     networks = {network for service in SERVICES.values() for network in service["networks"]}
     assert networks == set(CONTENT["networks"])
-    secrets = {m.source for found in mounted.values() for m in found if "/run/secrets/" in m.target}
-    declared = {s["file"] for s in CONTENT["secrets"].values()}
-    assert secrets == {str((compose.REPOSITORY / file).resolve()) for file in declared}
+    sources = {m.source for found in mounted.values() for m in found}
+    for secret in CONTENT["secrets"].values():
+        assert str((compose.REPOSITORY / secret["file"]).resolve()) in sources
 
 
 @each_service
@@ -221,6 +221,28 @@ def test_prometheus_finds_the_key_and_asks_services_at_ports_that_they_have() ->
             file = Path("/etc/prometheus", job["authorization"]["credentials_file"])
             assert places[str(file.parent)] == "scrape-key"
             assert file.name == written.name
+
+
+def test_alertmanager_has_the_files_that_its_configuration_names() -> None:
+    service = SERVICES["alertmanager"]
+    places = {m.target: m.source for m in compose.mounts(CONTENT, service)}
+    config = Path(places["/etc/alertmanager/alertmanager.yml"])
+    named = re.findall(r"credentials_file: ([^\s}]+)", config.read_text())
+    assert named
+    for file in named:
+        assert f"/etc/alertmanager/{file}" in places
+    assert service["command"][0] == "--config.file=/etc/alertmanager/alertmanager.yml"
+
+
+def test_grafana_has_its_provisioning_and_the_dashboards_where_that_looks() -> None:
+    places = {m.target: Path(m.source) for m in compose.mounts(CONTENT, SERVICES["grafana"])}
+    provisioning = places["/etc/grafana/provisioning"]
+    (providers,) = (provisioning / "dashboards").glob("*.y*ml")
+    (provider,) = yaml.safe_load(providers.read_text())["providers"]
+    assert list(places[provider["options"]["path"]].glob("*.json"))
+    (sources,) = (provisioning / "datasources").glob("*.y*ml")
+    (source,) = yaml.safe_load(sources.read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
 
 
 def _aliases(service: dict[str, Any], network: str) -> list[str]:

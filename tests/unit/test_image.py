@@ -41,6 +41,11 @@ def test_both_stages_have_the_same_pinned_base() -> None:
     assert re.search(r"^ARG PYTHON=3\.11\.\d+-slim-bookworm$", DOCKERFILE, flags=re.MULTILINE)
 
 
+def test_the_label_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert f'org.opencontainers.image.version="{project["version"]}"' in DOCKERFILE
+
+
 def requirements(*texts: str) -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
