@@ -66,6 +66,11 @@ class LocalService:
         """Address of the worker's metrics."""
         return self._metrics_url(self.settings.worker_metrics_port)
 
+    @property
+    def notifier_metrics_url(self) -> str:
+        """Address of the metrics of the worker that sends messages, once it was started."""
+        return self._metrics_url(self._notifier_metrics_port)
+
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
 
@@ -189,7 +194,7 @@ class LocalService:
         return _ok(self.worker_metrics_url)
 
     def _notifier_answers(self) -> bool:
-        return _ok(self._metrics_url(self._notifier_metrics_port))
+        return _ok(self.notifier_metrics_url)
 
     def _metrics_url(self, port: int) -> str:
         return f"http://{self.settings.worker_metrics_host}:{port}/metrics"

@@ -33,6 +33,11 @@ class Scrapers:
             while len(self._known) > MOST:
                 del self._known[next(iter(self._known))]
 
+    def forget(self, header: str | None) -> None:
+        """Note that this header was refused."""
+        with self._lock:
+            self._known.pop(_digest(header), None)
+
     def knows(self, header: str | None, now: datetime) -> tuple[bool, ApiKey | None]:
         """Whether this header was admitted lately, and with what key, which must still be valid."""
         with self._lock:

@@ -146,6 +146,8 @@ class Admission:
             return Admitted(key.actor, key) if key else self._without_keys(call)
         if isinstance(decided, Admitted):
             self._scrapers.remember(header, decided.key, now)
+        else:
+            self._scrapers.forget(header)
         return decided
 
     def _decide(self, call: Call) -> Admitted | Refused:
