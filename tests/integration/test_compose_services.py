@@ -286,7 +286,10 @@ def test_a_key_is_made_and_a_submission_is_judged_with_the_key_of_the_judge(stac
 
         view = until(ended, 180)
         assert view["state"] == "decided", f"{view}\n{stack.log('worker-cpu')}"
-        assert api.get(f"{place}/verdict").json()["outcome"] == "pass"
+        verdict = api.get(f"{place}/verdict").json()
+        assert verdict["digests"]["engine"].endswith("on cpu")
+        assert verdict["judge"]["name"] == "judge"
+        assert verdict["judge"]["controls_given"] > 0
 
 
 def test_the_backup_of_the_page_is_restored_as_the_page_says(stack: Stack) -> None:
