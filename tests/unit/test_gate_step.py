@@ -66,13 +66,18 @@ def test_what_the_job_says_of_itself_yields_to_what_its_author_says() -> None:
 def test_a_job_that_runs_again_finds_its_submission_and_another_pipeline_makes_its_own(
     run: str,
 ) -> None:
-    key = settings(**{run: "17"}).idempotency_key
-    assert settings(**{run: "17", "GITHUB_RUN_ATTEMPT": "2"}).idempotency_key == key
-    assert settings(**{run: "18"}).idempotency_key != key
-    assert settings(**{run: "17", "GATE_BASE": "/base"}).idempotency_key != key
-    assert settings(**{run: "17", "GATE_CHECKPOINT": "/y"}).idempotency_key != key
-    assert settings(GATE_IDEMPOTENCY_KEY="mine").idempotency_key == "mine"
-    assert settings().idempotency_key != settings().idempotency_key
+    def key(checkpoint: str = "/x", **environ: str) -> str:
+        asked = settings(**environ)
+        return str(step.key_of(asked, {"checkpoint": checkpoint, **asked.request}))
+
+    first = key(**{run: "17"})
+    assert key(**{run: "17", "GITHUB_RUN_ATTEMPT": "2"}) == first
+    assert key(**{run: "18"}) != first
+    assert key(**{run: "17", "GATE_BASE": "/base"}) != first
+    # What was uploaded counts by its content, which the gate names.
+    assert key("upload://sha256:other", **{run: "17"}) != first
+    assert key(GATE_IDEMPOTENCY_KEY="mine") == "mine"
+    assert key() != key()
 
 
 @pytest.mark.parametrize(
