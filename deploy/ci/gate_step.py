@@ -66,6 +66,7 @@ class Settings:
     upload: bool
     request: dict[str, Any]
     idempotency_key: str
+    run: str
     timeout: float
     fail_on_inconclusive: bool
     accept_waiver: bool
@@ -115,7 +116,8 @@ class Settings:
             checkpoint=checkpoint,
             upload=flag("UPLOAD", "false"),
             request=request,
-            idempotency_key=key or run_key(environ, checkpoint, request),
+            idempotency_key=key,
+            run=run_of(environ),
             timeout=_seconds("GATE_TIMEOUT", text("TIMEOUT", "3600")),
             fail_on_inconclusive=flag("FAIL_ON_INCONCLUSIVE", "true"),
             accept_waiver=flag("ACCEPT_WAIVER", "false"),
@@ -138,13 +140,16 @@ def origin(environ: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in named.items() if value}
 
 
-def run_key(environ: Mapping[str, str], checkpoint: str, request: Mapping[str, Any]) -> str:
-    """One key per pipeline and request: a job that is run again takes up its submission.
+def run_of(environ: Mapping[str, str]) -> str:
+    """What names this pipeline when a job of it is run again; elsewhere every call is a new one."""
+    return environ.get("GITHUB_RUN_ID") or environ.get("CI_PIPELINE_ID") or os.urandom(16).hex()
 
-    Outside a pipeline every call is a new submission.
-    """
-    run = environ.get("GITHUB_RUN_ID") or environ.get("CI_PIPELINE_ID") or os.urandom(16).hex()
-    return _digest("run", run, checkpoint, json.dumps(request, sort_keys=True))
+
+def key_of(settings: Settings, body: Mapping[str, Any]) -> str:
+    """One key per pipeline and request: a job that is run again takes up its submission."""
+    return settings.idempotency_key or _digest(
+        "run", settings.run, json.dumps(body, sort_keys=True)
+    )
 
 
 class Gate:
@@ -235,7 +240,7 @@ def submit(gate: Gate, settings: Settings) -> dict[str, Any]:
     """
     checkpoint = send_directory(gate, settings.checkpoint) if settings.upload else None
     body = {"checkpoint": checkpoint or settings.checkpoint, **settings.request}
-    key = settings.idempotency_key
+    key = key_of(settings, body)
     headers = {"Idempotency-Key": key}
     submission, repeated = gate.json("POST", "/v1/submissions", body=body, headers=headers)
     while repeated:

@@ -6,6 +6,8 @@ GitHub, GitLab and Argo are stood in for by runners.py; MLflow's registry is the
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,7 @@ import junitparser
 import pytest
 from documented import documented, renamed
 from fakes.gate import until
-from pipeline_files import CI, module_of
+from pipeline_files import CI, STEP, module_of
 
 from gate.access.scopes import Scope
 from gate.client.api import GateClient
@@ -137,6 +139,15 @@ def test_the_template_ends_as_the_verdict_says_and_leaves_artifacts(
         "version": "7",
     }
     assert pipelines.key not in ran.everything
+
+
+def test_it_needs_nothing_but_python() -> None:
+    alone = [sys.executable, "-I", "-S", str(STEP)]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False, env={}, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout == (
+        "em-gate: GATE_URL has to be the http or https address of the gate, without a user\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -62,13 +66,18 @@ def test_what_the_job_says_of_itself_yields_to_what_its_author_says() -> None:
 def test_a_job_that_runs_again_finds_its_submission_and_another_pipeline_makes_its_own(
     run: str,
 ) -> None:
-    key = settings(**{run: "17"}).idempotency_key
-    assert settings(**{run: "17", "GITHUB_RUN_ATTEMPT": "2"}).idempotency_key == key
-    assert settings(**{run: "18"}).idempotency_key != key
-    assert settings(**{run: "17", "GATE_BASE": "/base"}).idempotency_key != key
-    assert settings(**{run: "17", "GATE_CHECKPOINT": "/y"}).idempotency_key != key
-    assert settings(GATE_IDEMPOTENCY_KEY="mine").idempotency_key == "mine"
-    assert settings().idempotency_key != settings().idempotency_key
+    def key(checkpoint: str = "/x", **environ: str) -> str:
+        asked = settings(**environ)
+        return str(step.key_of(asked, {"checkpoint": checkpoint, **asked.request}))
+
+    first = key(**{run: "17"})
+    assert key(**{run: "17", "GITHUB_RUN_ATTEMPT": "2"}) == first
+    assert key(**{run: "18"}) != first
+    assert key(**{run: "17", "GATE_BASE": "/base"}) != first
+    # What was uploaded counts by its content, which the gate names.
+    assert key("upload://sha256:other", **{run: "17"}) != first
+    assert key(GATE_IDEMPOTENCY_KEY="mine") == "mine"
+    assert key() != key()
 
 
 @pytest.mark.parametrize(
@@ -203,3 +212,83 @@ def test_other_peoples_words_are_no_markup_on_the_summary_page(hostile: str) -> 
     assert step.markdown("free-form is +1.000 (share), 95%") == (
         "free-form is +1.000 &#40;share&#41;, 95%"
     )
+
+
+class Impostor(HTTPServer):
+    """A server that gives one answer to everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
+        self.asked: list[tuple[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Impostor)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append((self.path, self.headers["Idempotency-Key"]))
+        status, headers, body = self.server.answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def impostor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Impostor]:
+    monkeypatch.setattr(step.time, "sleep", lambda _: None)
+    with Impostor() as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "times"),
+    [
+        ((302, {"Location": "http://127.0.0.1:1/"}, b""), "sends elsewhere", 1),
+        ((200, {}, b"<html>"), "is not a gate", 1),
+        ((200, {}, b"[]"), "is not a gate", 1),
+        ((500, {}, b"{}"), "answered 500", 1),
+        ((503, {"Retry-After": "1"}, b'{"detail": "later"}'), "answered 503: later", 5),
+    ],
+)
+def test_what_is_no_gate_or_a_broken_one_gives_no_verdict(
+    impostor: Impostor, answer: tuple[int, dict[str, str], bytes], says: str, times: int
+) -> None:
+    impostor.answer = answer
+    with pytest.raises(step.StepError, match=says) as raised:
+        step.run({**NEEDED, "GATE_URL": impostor.url})
+    assert raised.value.code == 4
+    # Sent again it is the same request, not a second submission.
+    assert len(impostor.asked) == times
+    assert len(set(impostor.asked)) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"id": "x"}, {"id": "x", "state": 1, "checkpoint": None}, {"state": "decided"}],
+)
+def test_an_answer_that_is_not_understood_is_never_a_pass_or_a_fail(
+    impostor: Impostor, monkeypatch: pytest.MonkeyPatch, content: Any
+) -> None:
+    impostor.answer = (200, {}, json.dumps(content).encode())
+    for name, value in {**NEEDED, "GATE_URL": impostor.url, "GATE_TIMEOUT": "0.01"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("GITHUB_ACTIONS", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(step.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as raised:
+        step.main()
+    assert raised.value.code == 4

@@ -16,6 +16,7 @@ from gate.policy import Condition
 from gate.store.database import open_database
 from gate.store.submissions import SubmissionRecord, UnknownSubmissionError
 from gate.store.transcripts import BASELINE, TranscriptRecord
+from gate.store.verdicts import JudgedBy
 from gate.submission import TERMINAL, Progress, State, SubmissionRequest, may_move
 from gate.verdict import decide
 
@@ -225,6 +226,21 @@ def test_progress_is_shown_until_the_end_and_an_error_is_kept(record: Submission
     record.move(made.id, State.FAILED, error="the engine died")
     got = record.get(made.id)
     assert (got.progress, got.error, got.outcome) == (None, "the engine died", None)
+
+
+def test_verdicts_on_a_content_are_found_by_what_they_were_reached_by(
+    record: SubmissionRecord,
+) -> None:
+    made = record.create(REQUEST, "api")
+    record.conclude(made.id, VERDICT)
+
+    def found(**wanted: str) -> int:
+        known, _ = record.verdicts.of_checkpoint("sha256:a", 10, None, JudgedBy(**wanted))
+        return len(known)
+
+    reached = {"policy": "test v1", "base": "sha256:b", "battery": "sha256:c"}
+    assert found() == found(**reached) == 1
+    assert [found(**{**reached, part: "other"}) for part in reached] == [0, 0, 0]
 
 
 def test_what_was_judged_is_found_again(record: SubmissionRecord, url: str) -> None:
