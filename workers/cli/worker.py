@@ -22,6 +22,8 @@ def worker(
 ) -> None:
     """Run a worker: it owns one engine and judges one submission at a time.
 
+    Exit codes: 0 stopped, 2 wrong usage, 4 its metrics cannot be served.
+
     Example: GATE_BROKER_URL=redis://127.0.0.1:6379/0 emgate worker
 
     Example: emgate worker --queues notification
@@ -29,6 +31,8 @@ def worker(
     import os
     import socket
     import sys
+
+    from celery import signals
 
     from gate.cli.app import ExitCode
     from gate.tasks import ENGINE_QUEUE, QUEUES
@@ -41,6 +45,9 @@ def worker(
         sys.exit(ExitCode.USAGE)
     from workers.celery_app import app
 
+    ended: list[int | None] = []
+    # Celery keeps the exit code to itself when it is called and not run.
+    signals.worker_shutdown.connect(lambda sender, **_: ended.append(sender.exitcode), weak=False)
     runs = ENGINE_QUEUE in wanted
     app.worker_main(
         [
@@ -54,3 +61,4 @@ def worker(
             "--without-mingle",
         ]
     )
+    sys.exit(ended[-1] if ended else None)
