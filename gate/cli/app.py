@@ -13,6 +13,7 @@ import typer
 
 from gate.cli.lazy import LazyGroup
 from gate.errors import WrongUsageError
+from gate.secret_files import load_secret_files
 
 #: Entry point group of further commands: a Typer app or a function each.
 COMMAND_GROUP = "emgate.commands"
@@ -104,6 +105,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     LazyGroup.entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
     try:
+        load_secret_files(os.environ)
         app()
     except WrongUsageError as error:
         # What a command did not say itself: settings and files that cannot be used.

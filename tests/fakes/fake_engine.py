@@ -81,6 +81,24 @@ vllm:e2e_request_latency_seconds_bucket{engine="0",le="+Inf",model_name="candida
 vllm:e2e_request_latency_seconds_count{engine="0",model_name="candidate"} 5.0
 vllm:e2e_request_latency_seconds_sum{engine="0",model_name="candidate"} 6.5
 """
+#: Those that move with what the engine is asked: the answers, and the tokens of what it scores.
+MOVING_METRICS = """\
+# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{{engine="0",model_name="candidate"}} 0.0
+# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{{engine="0",model_name="candidate"}} 0.25
+# HELP vllm:prompt_tokens_total Number of prefill tokens processed.
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{{engine="0",model_name="candidate"}} {scored}
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{{engine="0",le="0.1",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_bucket{{engine="0",le="+Inf",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_count{{engine="0",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_sum{{engine="0",model_name="candidate"}} 0.0
+"""
 
 
 class Control:
@@ -127,6 +145,7 @@ class Engine:
     llama: FakeLlama
     adapters: dict[str, Path] = field(default_factory=dict)
     answered: int = 0
+    scored: int = 0
     broken: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -166,6 +185,7 @@ class Engine:
         ids = [int(token) for token in body["prompt"]]
         with self.lock:
             numbers = self.llama.log_likelihoods(ids)
+            self.scored += len(ids)
         entries: list[dict[str, Any] | None] = [None]
         entries += [
             {str(token): {"logprob": number, "rank": 1, "decoded_token": "?"}}
@@ -176,6 +196,10 @@ class Engine:
             "choices": [{"text": "", "finish_reason": "length", "prompt_logprobs": entries}],
             "usage": {"completion_tokens": 1},
         }
+
+    def moving_metrics(self) -> str:
+        with self.lock:
+            return MOVING_METRICS.format(scored=self.scored, answered=self.answered)
 
     def remote_call(self, body: dict[str, Any]) -> dict[str, Any]:
         if body["method"] != "reload_weights":
@@ -199,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             while self.engine.control.fault("mute-metrics"):
                 time.sleep(POLL_SECONDS)
-            return self._send_text(METRICS)
+            return self._send_text(METRICS + self.engine.moving_metrics())
         if self.path != "/health":
             return self._send(404, {"error": "unknown path"})
         return self._send(200 if self.engine.healthy() else 503, None)

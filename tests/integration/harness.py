@@ -210,17 +210,22 @@ def samples_of(url: str, name: str, labels: dict[str, str]) -> list[float]:
 
 @contextmanager
 def local_service(
-    home: Path, roots: list[Path], base_checkpoint: Path, worker: bool = True
+    home: Path,
+    roots: list[Path],
+    base_checkpoint: Path,
+    worker: bool = True,
+    notifier: bool = False,
+    **changes: Any,
 ) -> Iterator[Service]:
-    """A service with a home and a temporary directory of its own."""
+    """A service with a home and a temporary directory of its own; settings by keyword."""
     with (
         tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as name,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(tempfile, "tempdir", name)
         patch.setenv("TMPDIR", name)
-        settings = settings_for(home, roots, base_checkpoint)
-        with LocalService(settings, worker=worker) as local:
+        settings = settings_for(home, roots, base_checkpoint).model_copy(update=changes)
+        with LocalService(settings, worker=worker, notifier=notifier) as local:
             yield Service(local, Path(name))
 
 
