@@ -40,6 +40,7 @@ def worker(
     from celery import signals
 
     from gate.cli.app import ExitCode
+    from gate.counting import DIRECTORY_VARIABLE
     from gate.tasks import ENGINE_QUEUE, JUDGING_QUEUE, QUEUES
 
     wanted = [name.strip() for name in queues.split(",") if name.strip()]
@@ -57,6 +58,8 @@ def worker(
         sys.exit(ExitCode.USAGE)
     if JUDGING_QUEUE in wanted:
         _require_judge()
+    # A worker counts by itself, whatever it was started from.
+    os.environ.pop(DIRECTORY_VARIABLE, None)
     from workers.celery_app import app
 
     ended: list[int | None] = []
