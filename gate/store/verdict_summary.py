@@ -7,12 +7,15 @@ one count, or where it differs the ids.
 from __future__ import annotations
 
 import bisect
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from pydantic import ValidationError
+from sqlalchemy import Engine, Row, func, select
 from sqlalchemy.orm import Session
 
 from checks.judge_errors import JudgeErrors
@@ -21,6 +24,8 @@ from gate.judge_record import JudgeRecord
 from gate.model_name import model_name, model_version
 from gate.store.tables import SubmissionRow, VerdictRow
 from gate.verdict import Finding, Verdict
+
+log = logging.getLogger(__name__)
 
 #: Verdicts of a judge over which its figures are taken.
 LAST_RUNS = 20
@@ -73,11 +78,17 @@ class VerdictSummary:
             if session.scalar(select(func.count()).select_from(VerdictRow)) == len(self._known):
                 return
             new = set(session.scalars(select(VerdictRow.submission_id))) - self._known
-            for read in _read(session, sorted(new)):
-                self._take(read)
+            for row in _rows(session, sorted(new)):
+                self._known.add(row.submission_id)
+                try:
+                    read = _Read.of(row)
+                except ValidationError:
+                    # Once in the life of a process; one bad row must not hide all the others.
+                    log.exception("the verdict of %s cannot be read", row.submission_id)
+                else:
+                    self._take(read)
 
     def _take(self, read: _Read) -> None:
-        self._known.add(read.submission_id)
         self.doubts.update(doubts(read.verdict))
         self._note_model(read)
         if read.verdict.judge is not None and not read.is_standing:
@@ -121,13 +132,30 @@ class _Read:
     policy: str
     metadata: dict[str, str]
 
+    @classmethod
+    def of(cls, row: Row[Any]) -> _Read:
+        """What a row holds.
+
+        Raises:
+            ValidationError: its document is no verdict.
+        """
+        return cls(
+            submission_id=row.submission_id,
+            at=row.created_at,
+            is_standing=row.standing_since is not None,
+            verdict=Verdict.model_validate(row.document),
+            checkpoint=row.checkpoint,
+            policy=row.policy,
+            metadata=row.details,
+        )
+
 
 def _age(latest: LatestVerdict) -> tuple[datetime, str]:
     return latest.at, latest.submission_id
 
 
-def _read(session: Session, ids: Sequence[str]) -> Iterator[_Read]:
-    """Verdicts, a few at a time, so that memory stays bounded."""
+def _rows(session: Session, ids: Sequence[str]) -> Iterator[Row[Any]]:
+    """Verdicts with what is needed of their submissions, a few at a time to bound memory."""
     columns = select(
         VerdictRow.submission_id,
         VerdictRow.created_at,
@@ -135,12 +163,8 @@ def _read(session: Session, ids: Sequence[str]) -> Iterator[_Read]:
         VerdictRow.document,
         SubmissionRow.checkpoint,
         SubmissionRow.policy,
-        SubmissionRow.details,
+        SubmissionRow.details.label("details"),
     ).join(SubmissionRow, SubmissionRow.id == VerdictRow.submission_id)
     for begin in range(0, len(ids), READ_AT_ONCE):
         wanted = VerdictRow.submission_id.in_(ids[begin : begin + READ_AT_ONCE])
-        for id_, at, standing, document, checkpoint, policy, details in session.execute(
-            columns.where(wanted)
-        ):
-            verdict = Verdict.model_validate(document)
-            yield _Read(id_, at, standing is not None, verdict, checkpoint, policy, details)
+        yield from session.execute(columns.where(wanted))

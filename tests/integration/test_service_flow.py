@@ -161,16 +161,24 @@ def test_a_run_is_shown_while_it_goes_on(
     assert service.wait(held)["state"] == "decided"
 
 
-def test_a_worker_that_finds_no_port_for_its_metrics_ends_and_says_so(service: Service) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "gate", "worker", "--queues", "notification"],
-        env={**os.environ, **service.local.environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 4, answer.stderr
-    assert "GATE_WORKER_METRICS_PORT" in answer.stderr
+def test_a_worker_that_cannot_count_ends_and_says_so(service: Service) -> None:
+    def ended(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **service.local.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    # The port is the one of the worker that runs, and the only one that it may take.
+    port_taken = ended("gate", "worker", "--queues", "notification")
+    assert port_taken.returncode == 4, port_taken.stderr
+    assert "GATE_WORKER_METRICS_PORT" in port_taken.stderr
+
+    forking = ended("celery", "-A", "workers.celery_app", "worker", "-Q", "notification", "-c1")
+    assert forking.returncode == 2, forking.stderr
+    assert "--pool=threads" in forking.stderr
 
 
 def test_a_second_submission_reuses_the_baseline_and_the_warm_engine(

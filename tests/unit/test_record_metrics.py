@@ -33,10 +33,10 @@ from gate.model_name import LONGEST, model_name, model_version
 from gate.policy import Condition
 from gate.settings import Settings
 from gate.store.database import open_database
-from gate.store.submissions import COMMAND_LINE, SubmissionRecord
-from gate.store.tables import SubmissionRow
+from gate.store.submissions import SubmissionRecord
+from gate.store.tables import SubmissionRow, VerdictRow
 from gate.store.verdict_summary import LAST_RUNS
-from gate.submission import State, SubmissionRequest
+from gate.submission import COMMAND_LINE, State, SubmissionRequest
 from gate.verdict import Verdict, decide
 
 STRICT = policy(Condition(check="a", at_most=0.2), name="strict")
@@ -248,6 +248,21 @@ def test_a_verdict_is_read_once_in_the_life_of_a_process(gate: Gate) -> None:
     assert render(registry) == before
     assert statements
     assert not any("document" in statement for statement in statements)
+
+
+def test_a_verdict_that_cannot_be_read_hides_no_other(gate: Gate) -> None:
+    gate.decide(PASS, "/one")
+    spoiled = gate.decide(PASS, "/two")
+    gate.decide(PASS, "/three")
+    with gate.database.begin() as connection:
+        rows = update(VerdictRow).where(VerdictRow.submission_id == spoiled)
+        connection.execute(rows.values(document={"outcome": "splendid"}))
+
+    page = gate.scrape()
+
+    assert page.label("emgate_model_verdict_info", "model") == ["one", "three"]
+    assert page("emgate_verdicts_total", policy="strict", outcome="pass") == 3
+    assert page("emgate_record_up") == 1
 
 
 def test_a_scrape_reads_no_whole_table_of_submissions_or_deliveries(gate: Gate) -> None:

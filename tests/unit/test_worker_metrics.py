@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes.fake_engine import METRICS
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as read_openmetrics,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gate.errors import GateError
@@ -153,8 +156,14 @@ def test_the_first_free_port_is_taken(
     settings = Settings(home=tmp_path, worker_metrics_port=port, worker_metrics_ports=2)
     server = serve_metrics(settings, metrics_of_worker(settings, FakeEngine()))
     try:
-        page = httpx.get(f"http://127.0.0.1:{port + 1}/metrics")
-        assert b"vllm:num_requests_running" in page.content
+        url = f"http://127.0.0.1:{port + 1}/metrics"
+        assert b"vllm:num_requests_running" in httpx.get(url).content
+        # What Prometheus asks for by itself.
+        accepted = "application/openmetrics-text;version=1.0.0"
+        strict = httpx.get(url, headers={"Accept": accepted})
+        assert strict.headers["content-type"].startswith("application/openmetrics-text")
+        found = [family.name for family in read_openmetrics(strict.text)]
+        assert {"vllm:generation_tokens", "vllm:e2e_request_latency_seconds"} <= set(found)
     finally:
         server.shutdown()
         server.server_close()

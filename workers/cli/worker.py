@@ -24,7 +24,8 @@ def worker(
 ) -> None:
     """Run a worker. One of runs owns one engine and judges one submission at a time.
 
-    Exit codes: 2 a queue does not exist, or the judge that judging needs cannot be made.
+    Exit codes: 0 stopped, 2 a queue does not exist, or the judge that judging needs cannot be
+    made, 4 its metrics cannot be served.
 
     Example: GATE_BROKER_URL=redis://127.0.0.1:6379/0 emgate worker
 
@@ -36,7 +37,10 @@ def worker(
     import socket
     import sys
 
+    from celery import signals
+
     from gate.cli.app import ExitCode
+    from gate.counting import DIRECTORY_VARIABLE
     from gate.tasks import ENGINE_QUEUE, JUDGING_QUEUE, QUEUES
 
     wanted = [name.strip() for name in queues.split(",") if name.strip()]
@@ -54,8 +58,13 @@ def worker(
         sys.exit(ExitCode.USAGE)
     if JUDGING_QUEUE in wanted:
         _require_judge()
+    # A worker counts by itself, whatever it was started from.
+    os.environ.pop(DIRECTORY_VARIABLE, None)
     from workers.celery_app import app
 
+    ended: list[int | None] = []
+    # Celery keeps the exit code to itself when it is called and not run.
+    signals.worker_shutdown.connect(lambda sender, **_: ended.append(sender.exitcode), weak=False)
     at_once = 1 if {ENGINE_QUEUE, JUDGING_QUEUE} & set(wanted) else NOTIFIERS
     app.worker_main(
         [
@@ -69,6 +78,7 @@ def worker(
             "--without-mingle",
         ]
     )
+    sys.exit(ended[-1] if ended else None)
 
 
 def _require_judge() -> None:
