@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import shlex
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 import pytest
 from alert_rules import ALERTS, CASES, PROMETHEUS, RECORDED, REPOSITORY, RULES, minutes, read
 from series import SERIES, labels_asked_by, labels_of, selectors
+
+from gate.cli.lazy import load
 
 RUNBOOK = REPOSITORY / "docs" / "runbook.md"
 BASE = "https://example.com/em-gate/docs/runbook.md"
@@ -55,6 +59,27 @@ class TestAlerts:
         name, severity = alert["alert"], alert["labels"]["severity"]
         text = RUNBOOK.read_text(encoding="utf-8")
         assert f"| [{name}](#{name.lower()}) | {severity} |" in text
+
+
+def commands() -> list[str]:
+    """Every call of the command line that the pages of monitoring advise, once."""
+    text = "".join(
+        (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+        for page in ("runbook.md", "monitoring.md")
+    )
+    found = re.findall(r"(?:^|`)(emgate [a-z][^`#>\n]*)", text, flags=re.MULTILINE)
+    return sorted({line.strip() for line in found})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_runbook_exists_with_its_options(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    (entry,) = entry_points(group="emgate.commands", name=name)
+    command = load(entry)
+    while words and hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
 
 
 class TestCases:
