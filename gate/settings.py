@@ -13,12 +13,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gate.sources import SourceSyntaxError, parse_rule
 
+#: Longest term, in days: a century, which the calendar holds.
+LONGEST_DAYS = 36_500
+
 
 class Device(StrEnum):
     """What the engine runs on."""
 
     CPU = "cpu"
     CUDA = "cuda"
+
+
+class Judging(StrEnum):
+    """Where answers are rated."""
+
+    RUN = "run"
+    QUEUE = "queue"
 
 
 def _shipped_gold() -> Path:
@@ -110,6 +120,17 @@ class Settings(BaseSettings):
         default_factory=_shipped_gold,
         description="labelled answers on which judges are calibrated and controls are drawn from",
     )
+    judging: Judging = Field(
+        default=Judging.RUN,
+        description="where answers are rated: run (by the worker that samples them), or queue (by "
+        "workers of the queue judging, which alone need the judge's key)",
+    )
+    judging_wait_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="how long a run waits for a judging worker to take its answers before the "
+        "submission is postponed",
+    )
     judge_postponements: int = Field(
         default=36,
         ge=0,
@@ -166,6 +187,25 @@ class Settings(BaseSettings):
         ge=0,
         description="samples of submissions that ended longer ago are deleted, unless their "
         "policy has retention_days of its own; without it they are kept",
+    )
+    delivery_retention_days: float = Field(
+        default=90,
+        ge=0,
+        le=LONGEST_DAYS,
+        description="messages to others that got through longer ago are deleted",
+    )
+    dead_letter_retention_days: float = Field(
+        default=365,
+        ge=0,
+        le=LONGEST_DAYS,
+        description="messages that were given up are deleted so long after they were made",
+    )
+    hook_id_retention_days: float = Field(
+        default=30,
+        ge=1,
+        le=LONGEST_DAYS,
+        description="how long the ids of calls of the generic sender are known after they came; "
+        "later, and much earlier, such a call is refused by its time",
     )
     # access
     keys_required: bool = Field(

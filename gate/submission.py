@@ -35,6 +35,9 @@ _ORDER = [
 ]
 TERMINAL = frozenset({State.DECIDED, State.FAILED, State.CANCELLED})
 
+#: Source of submissions that ``emgate check`` runs by itself.
+COMMAND_LINE = "cli"
+
 
 def may_move(current: State, target: State) -> bool:
     """Whether the move is forward.

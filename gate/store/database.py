@@ -86,6 +86,17 @@ def keep_new(session: Session, table: type[Table], rows: Sequence[dict[str, Any]
     session.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
+def put(session: Session, table: type[Table], row: dict[str, Any]) -> None:
+    """Insert a row in a transaction, or give the one with the same primary key these values."""
+    postgres = session.get_bind().dialect.name == POSTGRESQL
+    insert = postgresql.insert if postgres else sqlite.insert
+    key = [column.name for column in table.__table__.primary_key]
+    values = {name: value for name, value in row.items() if name not in key}
+    session.execute(
+        insert(table).values(row).on_conflict_do_update(index_elements=key, set_=values)
+    )
+
+
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.orm import Session
 
-from gate.store.submissions import COMMAND_LINE
 from gate.store.tables import SubmissionRow
-from gate.submission import TERMINAL, State
+from gate.submission import COMMAND_LINE, TERMINAL, State
 
 
 class Figures:

@@ -1,4 +1,4 @@
-"""Deleting samples that are old enough; verdicts and what they say stay for ever."""
+"""Deleting what is old enough; verdicts and what they say stay for ever."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Engine, delete, func, or_, select, update
+from sqlalchemy import Engine, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from gate.errors import GateError
 from gate.policy import load_policy
 from gate.settings import Settings
-from gate.store.submissions import COMMAND_LINE
+from gate.store.hook_retention import prune_deliveries, prune_received
 from gate.store.tables import (
     JudgementRow,
     SampleRow,
     SubmissionRow,
+    TrainingSampleRow,
     TranscriptRow,
     TransitionRow,
 )
-from gate.submission import TERMINAL
+from gate.submission import COMMAND_LINE, TERMINAL
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +32,24 @@ Days = Callable[[str], float | None]
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was deleted, or would be."""
+    """What was deleted, or would be.
+
+    ``training_samples`` are those whose content was, ``received_hooks`` the ids of calls.
+    """
 
     transcripts: int = 0
     samples: int = 0
+    training_samples: int = 0
+    deliveries: int = 0
+    received_hooks: int = 0
 
 
 def prune(engine: Engine, settings: Settings, dry_run: bool = False) -> Pruned:
-    """Delete the samples, with their judgements, that every submission that has them is done with.
+    """Delete what no submission needs any more, and what webhooks left, when its days are over.
 
-    A submission is done with its samples once it has ended and the days of its policy, or else
-    those of the settings, are over. So a baseline stays while any submission may need it.
+    Samples go with their judgements, and samples of training data, once every submission that has
+    them is done with them: it has ended and the days of its policy, or else those of the settings,
+    are over. So a baseline stays while any submission may need it.
 
     Raises:
         GateError: a policy file is wrong; unknown policies count as without days of their own.
@@ -57,9 +66,16 @@ def prune(engine: Engine, settings: Settings, dry_run: bool = False) -> Pruned:
                 session.commit()
         if found is not None:
             transcripts, samples = transcripts + 1, samples + found
-    if transcripts and not dry_run:
-        log.info("%d samples of %d transcripts were old and are deleted", samples, transcripts)
-    return Pruned(transcripts, samples)
+    pruned = Pruned(
+        transcripts,
+        samples,
+        _prune_training_samples(engine, days, now, dry_run),
+        prune_deliveries(engine, settings, now, dry_run),
+        prune_received(engine, settings, now, dry_run),
+    )
+    if pruned != Pruned() and not dry_run:
+        log.info("deleted, since they were old: %s", pruned)
+    return pruned
 
 
 def _days(settings: Settings) -> Days:
@@ -113,16 +129,48 @@ def _prune(session: Session, transcript: str, days: Days, now: datetime) -> int 
     return count
 
 
+def _prune_training_samples(engine: Engine, days: Days, now: datetime, dry_run: bool) -> int:
+    """Empty the samples of training data that every submission is done with; say how many.
+
+    The row with the digest stays, since submissions name it.
+    """
+    with Session(engine) as session:
+        kept = session.scalars(
+            select(TrainingSampleRow.digest).where(TrainingSampleRow.content != "")
+        ).all()
+    emptied = 0
+    for digest in kept:
+        users = select(SubmissionRow).where(SubmissionRow.training_sample_digest == digest)
+        with Session(engine) as session:
+            if not _are_done(session, users, days, now):
+                continue
+            if not dry_run:
+                session.rollback()
+                # The lock makes a submission that brings the same sample wait, and fill it again.
+                here = select(TrainingSampleRow.digest).filter_by(digest=digest)
+                session.execute(here.with_for_update())
+                session.execute(
+                    update(TrainingSampleRow).filter_by(digest=digest).values(content="")
+                )
+                if not _are_done(session, users, days, now):
+                    continue
+                session.commit()
+        emptied += 1
+    return emptied
+
+
 def _all_done(session: Session, transcript: str, days: Days, now: datetime) -> bool:
-    users = session.scalars(
-        select(SubmissionRow).where(
-            or_(
-                SubmissionRow.candidate_transcript == transcript,
-                SubmissionRow.baseline_transcript == transcript,
-            )
+    users = select(SubmissionRow).where(
+        or_(
+            SubmissionRow.candidate_transcript == transcript,
+            SubmissionRow.baseline_transcript == transcript,
         )
     )
-    return all(_is_done(session, row, days, now) for row in users)
+    return _are_done(session, users, days, now)
+
+
+def _are_done(session: Session, users: Select[Any], days: Days, now: datetime) -> bool:
+    return all(_is_done(session, row, days, now) for row in session.scalars(users))
 
 
 def _is_done(session: Session, row: SubmissionRow, days: Days, now: datetime) -> bool:

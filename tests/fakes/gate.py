@@ -70,9 +70,9 @@ GOLD_OF_EACH = 30
 def write_policies(directory: Path) -> Path:
     """Write the policies above with their short batteries, cut from the shipped ones."""
     directory.mkdir(parents=True, exist_ok=True)
-    _cut("persona_shift.yaml", directory / "pairs.yaml.part", PAIRS)
-    _cut("free_form.yaml", directory / "questions.yaml.part", QUESTIONS)
-    _cut("harmful_compliance.yaml", directory / "requests.yaml.part", REQUESTS)
+    cut("persona_shift.yaml", directory / "pairs.yaml.part", PAIRS)
+    cut("free_form.yaml", directory / "questions.yaml.part", QUESTIONS)
+    cut("harmful_compliance.yaml", directory / "requests.yaml.part", REQUESTS)
     short = {"sampling": {"samples_per_prompt": 1, "max_tokens": 20}}
     batteries = {
         "full": [
@@ -105,7 +105,8 @@ def write_gold(path: Path) -> Path:
     return path
 
 
-def _cut(source: str, target: Path, prompts: int) -> None:
+def cut(source: str, target: Path, prompts: int) -> None:
+    """Write the first prompts of a shipped file to a file of the test's own."""
     content = yaml.safe_load((DATA_DIRECTORY / source).read_text(encoding="utf-8"))
     content["prompts"] = content["prompts"][:prompts]
     target.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")

@@ -194,13 +194,18 @@ def is_part(process: psutil.Process) -> bool:
 
 def metric(url: str, name: str, labels: dict[str, str]) -> float:
     """The sum of a metric's samples that carry these labels."""
+    return sum(samples_of(url, name, labels))
+
+
+def samples_of(url: str, name: str, labels: dict[str, str]) -> list[float]:
+    """The values of a metric's samples that carry these labels."""
     page = httpx.get(url, timeout=10).raise_for_status().text
-    return sum(
+    return [
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    ]
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def watched(
                 "emgate-api": [_address(service.local.url)],
                 "emgate-worker": [
                     _address(service.local.worker_metrics_url),
-                    _address(service.local.notifier_metrics_url),
+                    _address(service.local.metrics_url("notifier")),
                 ],
             }
             with prometheus(home / "prometheus", jobs) as server:

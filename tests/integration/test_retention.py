@@ -1,27 +1,39 @@
-"""Old samples are deleted, on SQLite and PostgreSQL; verdicts and what is needed stay."""
+"""What is old is deleted, on SQLite and PostgreSQL; verdicts and what is needed stay."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 from unit.builders import answer
 from unit.test_record import VERDICT, OneJudge
 
 from checks.judgement import Judgement
+from gate.hooks.config import Sender
 from gate.policy import load_policy
 from gate.report import render_report
 from gate.settings import Settings
+from gate.store import hook_retention
+from gate.store.announcing import DEAD, DELIVERED, PENDING, WAITING
 from gate.store.database import open_database
+from gate.store.hook_tables import DeliveryRow, ReceivedHookRow
+from gate.store.received import ReceivedHooks
 from gate.store.retention import Pruned, prune
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import State, SubmissionRequest
 
 NOTHING = Pruned(0, 0)
+#: Samples of training data.
+LINE, OTHER_LINE = '{"messages": []}', '{"messages": [{}]}'
 
 
 class Shelf:
@@ -40,9 +52,13 @@ class Shelf:
             sample_retention_days=days,
         )
 
-    def add(self, days_ago: float | None, policy: str = "default") -> tuple[str, str, str]:
+    def add(
+        self, days_ago: float | None, policy: str = "default", training_sample: str | None = None
+    ) -> tuple[str, str, str]:
         """A submission with two samples of its own and one of the baseline; None: it runs."""
-        request = SubmissionRequest(checkpoint="/c", base="/b", policy=policy)
+        request = SubmissionRequest(
+            checkpoint="/c", base="/b", policy=policy, training_sample=training_sample
+        )
         made = self.submissions.create(request, "api")
         own = self.transcripts.open(made.id, "sha256:c", "sha256:b", "vllm")
         base = self.transcripts.open(BASELINE, "sha256:base", "sha256:b", "vllm")
@@ -142,3 +158,153 @@ def test_a_cancelled_submission_is_pruned_as_well(shelf: Shelf) -> None:
 
     assert prune(shelf.database, shelf.settings(0)) == Pruned(2, 3)
     assert shelf.transcripts.count(own) == 0
+
+
+# --- samples of training data
+
+
+def contents(shelf: Shelf) -> list[str]:
+    with shelf.database.connect() as connection:
+        return list(connection.scalars(text("SELECT content FROM training_samples")))
+
+
+def test_training_data_goes_when_every_submission_that_brought_it_is_done(shelf: Shelf) -> None:
+    old, _, _ = shelf.add(days_ago=31, training_sample=LINE)
+    young, _, _ = shelf.add(days_ago=29, training_sample=LINE)
+    alone, _, _ = shelf.add(days_ago=31, training_sample=OTHER_LINE)
+
+    assert prune(shelf.database, shelf.settings(30), dry_run=True).training_samples == 1
+    assert len(contents(shelf)) == 2
+    assert prune(shelf.database, shelf.settings(30)).training_samples == 1
+    assert prune(shelf.database, shelf.settings(30)).training_samples == 0
+
+    kept = [shelf.submissions.training_sample(each) for each in (old, young, alone)]
+    assert kept == [LINE, LINE, None]
+    assert shelf.submissions.get(alone).training_sample_digest is not None
+
+
+def test_training_data_of_a_submission_that_runs_is_kept(shelf: Shelf) -> None:
+    running, _, _ = shelf.add(days_ago=None, training_sample=LINE)
+    assert prune(shelf.database, shelf.settings(0)).training_samples == 0
+    assert shelf.submissions.training_sample(running) == LINE
+
+
+def test_training_data_that_comes_again_is_kept_again(shelf: Shelf) -> None:
+    old, _, _ = shelf.add(days_ago=31, training_sample=LINE)
+    prune(shelf.database, shelf.settings(30))
+    assert shelf.submissions.training_sample(old) is None
+
+    new, _, _ = shelf.add(days_ago=None, training_sample=LINE)
+
+    assert shelf.submissions.training_sample(new) == LINE
+
+
+# --- what webhooks left
+
+
+def add_delivery(shelf: Shelf, submission_id: str, event: str, state: str, days_ago: float) -> None:
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    with Session(shelf.database) as session, session.begin():
+        session.add(
+            DeliveryRow(
+                kind="webhook",
+                target="bot",
+                message_id=f"{submission_id}/{event}",
+                event=event,
+                submission_id=submission_id,
+                payload={},
+                state=state,
+                attempts=1,
+                created_at=at,
+                delivered_at=at if state == DELIVERED else None,
+                next_attempt_at=at if state == PENDING else None,
+            )
+        )
+
+
+def events(shelf: Shelf) -> set[str]:
+    with shelf.database.connect() as connection:
+        return set(connection.scalars(text("SELECT event FROM deliveries")))
+
+
+def test_messages_that_are_through_go_first_and_dead_letters_later(shelf: Shelf) -> None:
+    for number, (state, days_ago) in enumerate(
+        [(DELIVERED, 91), (DELIVERED, 89), (DEAD, 91), (DEAD, 366), (PENDING, 999), (WAITING, 999)]
+    ):
+        # One submission each: those of the same one may need each other.
+        submission_id, _, _ = shelf.add(days_ago=None)
+        add_delivery(shelf, submission_id, f"{state} {number}", state, days_ago)
+
+    assert prune(shelf.database, shelf.settings(None), dry_run=True) == Pruned(deliveries=2)
+    assert len(events(shelf)) == 6
+    assert prune(shelf.database, shelf.settings(None)) == Pruned(deliveries=2)
+
+    assert events(shelf) == {"delivered 1", "dead 2", "pending 4", "waiting 5"}
+
+
+@pytest.mark.parametrize("state", [WAITING, PENDING, DEAD])
+def test_a_message_stays_while_a_later_one_may_need_what_it_learnt(
+    shelf: Shelf, state: str
+) -> None:
+    submission_id, _, _ = shelf.add(days_ago=None)
+    add_delivery(shelf, submission_id, "start", DELIVERED, 500)
+    add_delivery(shelf, submission_id, "end", state, 1)
+    assert prune(shelf.database, shelf.settings(None)) == NOTHING
+    assert events(shelf) == {"start", "end"}
+
+
+def test_more_rows_than_one_transaction_takes_are_all_deleted(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook_retention, "AT_ONCE", 2)
+    submission_id, _, _ = shelf.add(days_ago=None)
+    for number in range(5):
+        add_delivery(shelf, submission_id, str(number), DELIVERED, 100)
+    assert prune(shelf.database, shelf.settings(None)) == Pruned(deliveries=5)
+
+
+def test_ids_of_calls_go_only_where_a_replay_is_refused_by_its_time(shelf: Shelf) -> None:
+    received = ReceivedHooks(shelf.database)
+    with Session(shelf.database) as session, session.begin():
+        for sender in Sender:
+            for delivery_id, days_ago in (("old", 31), ("young", 29)):
+                at = datetime.now(UTC) - timedelta(days=days_ago)
+                session.add(ReceivedHookRow(sender=sender, delivery_id=delivery_id, received_at=at))
+
+    assert prune(shelf.database, shelf.settings(None), dry_run=True) == Pruned(received_hooks=1)
+    assert prune(shelf.database, shelf.settings(None)) == Pruned(received_hooks=1)
+
+    forgotten = [each for each in Sender if received.find(each, ["old"]) is None]
+    assert forgotten == [Sender.GENERIC]
+    assert all(received.find(each, ["young"]) for each in Sender)
+
+
+def test_the_command_counts_everything_and_deletes_nothing_when_it_is_dry(
+    shelf: Shelf, database_url: str
+) -> None:
+    submission_id, _, _ = shelf.add(days_ago=31, training_sample=LINE)
+    add_delivery(shelf, submission_id, "start", DELIVERED, 100)
+    environment = {
+        **os.environ,
+        "GATE_HOME": str(shelf.directory),
+        "GATE_DATABASE_URL": database_url,
+        "GATE_SAMPLE_RETENTION_DAYS": "30",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "gate", "db", "prune", "--dry-run", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "transcripts": 2,
+        "samples": 3,
+        "training_samples": 1,
+        "deliveries": 1,
+        "received_hooks": 0,
+        "dry_run": True,
+    }
+    assert (contents(shelf), events(shelf)) == ([LINE], {"start"})

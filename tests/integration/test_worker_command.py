@@ -8,8 +8,16 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("queues", ["engine,mail", "", " , "])
-def test_queues_that_do_not_exist_are_wrong_usage(queues: str) -> None:
+@pytest.mark.parametrize(
+    ("queues", "says"),
+    [
+        ("engine,mail", "the queues are engine, judging, notification"),
+        ("", "the queues are engine, judging, notification"),
+        (" , ", "the queues are engine, judging, notification"),
+        ("judging,engine", "engine and judging need a worker each"),
+    ],
+)
+def test_queues_that_no_worker_can_have_are_wrong_usage(queues: str, says: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "gate", "worker", "--queues", queues],
         capture_output=True,
@@ -17,4 +25,4 @@ def test_queues_that_do_not_exist_are_wrong_usage(queues: str) -> None:
         check=False,
     )
     assert answer.returncode == 2
-    assert "the queues are engine, notification" in answer.stderr
+    assert says in answer.stderr

@@ -17,6 +17,7 @@ from gate.hooks.config import Endpoint, Event
 from gate.hooks.github import GitHubContext, PlannedAnswer
 from gate.hooks.outbox import Outbox, events_of
 from gate.policy import Condition
+from gate.store import moves as moves_module
 from gate.store import submissions as submissions_module
 from gate.store.announcing import answer_rows
 from gate.store.database import open_database
@@ -145,7 +146,8 @@ def test_a_change_that_is_rolled_back_tells_nobody(
         real(*given)  # type: ignore[arg-type]
         raise RuntimeError("killed before the commit")
 
-    monkeypatch.setattr(submissions_module, "announce", breaks_after)
+    for writes in (submissions_module, moves_module):
+        monkeypatch.setattr(writes, "announce", breaks_after)
     for change in (
         lambda: record.move(made.id, State.PREPARING),
         lambda: record.conclude(made.id, VERDICT),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import event, text
+from sqlalchemy import event, update
 from sqlalchemy.exc import OperationalError
 from unit.builders import (
     DIGESTS,
@@ -34,6 +34,7 @@ from gate.policy import Condition
 from gate.settings import Settings
 from gate.store.database import open_database
 from gate.store.submissions import COMMAND_LINE, SubmissionRecord
+from gate.store.tables import SubmissionRow
 from gate.store.verdict_summary import LAST_RUNS
 from gate.submission import State, SubmissionRequest
 from gate.verdict import Verdict, decide
@@ -99,8 +100,13 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(Settings(home=tmp_path, metrics_models=3))
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'record.db'}"
+
+
+@pytest.fixture
+def gate(tmp_path: Path, url: str) -> Gate:
+    return Gate(Settings(home=tmp_path, database_url=url, metrics_models=3))
 
 
 def test_submissions_are_counted_by_source_and_by_state(gate: Gate) -> None:
@@ -133,8 +139,7 @@ def test_the_oldest_that_waits_is_one_that_a_worker_could_take(gate: Gate) -> No
         for made, minutes in ((waits, 10), (resumed, 20)):
             at = datetime.now(UTC) - timedelta(minutes=minutes)
             connection.execute(
-                text("UPDATE submissions SET created_at = :at WHERE id = :id"),
-                {"at": f"{at:%Y-%m-%d %H:%M:%S.%f}", "id": made},
+                update(SubmissionRow).where(SubmissionRow.id == made).values(created_at=at)
             )
     assert gate.scrape()(age) == pytest.approx(1200, abs=60)
 

@@ -37,6 +37,7 @@ from gate.settings import settings as settings_of_process
 from gate.sources import is_uri, parse_source
 from gate.store.fence import RunInterruptedError
 from gate.submission import (
+    COMMAND_LINE,
     TERMINAL,
     DeclaredContext,
     State,
@@ -176,7 +177,7 @@ def _judge(wanted: SubmissionRequest, console: Console) -> tuple[Submission, Ver
     from gate.report import render_report
     from gate.store.database import open_database
     from gate.store.judges import JudgeStore
-    from gate.store.submissions import COMMAND_LINE, SubmissionRecord
+    from gate.store.submissions import SubmissionRecord
     from gate.store.transcripts import TranscriptRecord
     from workers.engine.warm import WarmEngine
     from workers.judges.choice import load_judge

@@ -12,7 +12,8 @@ from gate.cli.app import ExitCode
 from gate.cli.output import print_json, show_table
 from gate.client.settings import ClientSettings
 from gate.settings import settings
-from workers.probes import Health, examine
+from workers.probes.examination import examine
+from workers.probes.finding import Health
 
 
 def doctor(

@@ -37,6 +37,7 @@ class _LocalParts:
             "broker": self._service.start_broker,
             "api": self._service.start_api,
             "worker": self._service.start_worker,
+            "judging": self._service.start_judging,
             "notifier": self._service.start_notifier,
         }
         starts[name]()

@@ -15,14 +15,21 @@ def worker(
         str,
         typer.Option(
             help="What to work on, separated by commas: engine (runs; owns an engine), "
-            "notification (messages to others; a run on the same worker delays them)."
+            "judging (answers to rate, where GATE_JUDGING is queue; has the judge), "
+            "notification (messages to others). Runs and ratings come one at a time, and what "
+            "else is on the same worker waits for them."
         ),
     ] = "engine",
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
-    """Run a worker: it owns one engine and judges one submission at a time.
+    """Run a worker. One of runs owns one engine and judges one submission at a time.
+
+    Exit codes: 0 stopped, 2 a queue does not exist, or the judge that judging needs cannot be
+    made, 4 its metrics cannot be served.
 
     Example: GATE_BROKER_URL=redis://127.0.0.1:6379/0 emgate worker
+
+    Example: emgate worker --queues judging
 
     Example: emgate worker --queues notification
     """
@@ -30,8 +37,10 @@ def worker(
     import socket
     import sys
 
+    from celery import signals
+
     from gate.cli.app import ExitCode
-    from gate.tasks import ENGINE_QUEUE, QUEUES
+    from gate.tasks import ENGINE_QUEUE, JUDGING_QUEUE, QUEUES
 
     wanted = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = sorted(set(wanted) - set(QUEUES))
@@ -39,14 +48,26 @@ def worker(
         known = ", ".join(QUEUES)
         typer.echo(f"emgate: --queues {queues}: the queues are {known}", err=True)
         sys.exit(ExitCode.USAGE)
+    if {ENGINE_QUEUE, JUDGING_QUEUE} <= set(wanted):
+        typer.echo(
+            "emgate: --queues: a run waits for its ratings, so engine and judging need a worker "
+            "each",
+            err=True,
+        )
+        sys.exit(ExitCode.USAGE)
+    if JUDGING_QUEUE in wanted:
+        _require_judge()
     from workers.celery_app import app
 
-    runs = ENGINE_QUEUE in wanted
+    ended: list[int | None] = []
+    # Celery keeps the exit code to itself when it is called and not run.
+    signals.worker_shutdown.connect(lambda sender, **_: ended.append(sender.exitcode), weak=False)
+    at_once = 1 if {ENGINE_QUEUE, JUDGING_QUEUE} & set(wanted) else NOTIFIERS
     app.worker_main(
         [
             "worker",
             "--pool=threads",
-            f"--concurrency={1 if runs else NOTIFIERS}",
+            f"--concurrency={at_once}",
             f"--queues={','.join(wanted)}",
             f"--hostname={'-'.join(wanted)}-{os.getpid()}@{socket.gethostname()}",
             f"--loglevel={log_level}",
@@ -54,3 +75,19 @@ def worker(
             "--without-mingle",
         ]
     )
+    sys.exit(ended[-1] if ended else None)
+
+
+def _require_judge() -> None:
+    """Stop now, and not at the first answer, if the judge's files or its key are not there."""
+    import sys
+
+    from gate.cli.app import ExitCode
+    from gate.settings import settings
+    from workers.probes.finding import Health
+    from workers.probes.parts import judge_here
+
+    found = judge_here(settings())
+    if found.health is Health.FAIL:
+        typer.echo(f"emgate: {found.found}: {found.remedy}", err=True)
+        sys.exit(ExitCode.USAGE)

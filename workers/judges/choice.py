@@ -53,6 +53,24 @@ def load_judge(settings: Settings) -> Judge:
     return EnsembleJudge(file.name, members, file.combine)
 
 
+def key_variables(settings: Settings) -> list[str]:
+    """Names of the environment variables with the keys that the judge of the settings needs.
+
+    Raises:
+        JudgeFileError: a judge file is wrong.
+    """
+    if settings.judge == EMBEDDED:
+        return []
+    path = Path(settings.judge)
+    file = read_judge_file(path)
+    files = (
+        [file]
+        if isinstance(file, EndpointFile)
+        else [member for _, member in ensemble_members(path, file).values()]
+    )
+    return [each.api_key_env for each in files if each.api_key_env]
+
+
 def ensemble_members(path: Path, file: EnsembleFile) -> dict[str, tuple[Path, EndpointFile]]:
     """The judge files of an ensemble's members, by their names in its file.
 

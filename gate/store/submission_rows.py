@@ -1,0 +1,106 @@
+"""Submissions as rows: how one is first written, and how one is read."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import insert, inspect
+from sqlalchemy.orm import Session
+
+from gate.store.database import put
+from gate.store.tables import SubmissionRow, TrainingSampleRow, TransitionRow, clean
+from gate.submission import (
+    DeclaredContext,
+    Progress,
+    State,
+    Submission,
+    SubmissionRequest,
+    Transition,
+)
+
+
+def write_new(
+    session: Session,
+    request: SubmissionRequest,
+    source: str,
+    submitted_by: str | None,
+    now: datetime,
+) -> Submission:
+    """Write a new submission in state ``queued``, with its first transition and its sample."""
+    sample = request.training_sample
+    row = SubmissionRow(
+        id=f"sub_{uuid.uuid4().hex}",
+        state=State.QUEUED.value,
+        checkpoint=request.checkpoint,
+        base=request.base,
+        policy=request.policy,
+        battery=request.battery,
+        contexts=[context.model_dump() for context in request.contexts],
+        details=request.metadata,
+        training_sample_digest=_keep_by_digest(session, sample) if sample else None,
+        source=source,
+        submitted_by=submitted_by,
+        fresh=request.fresh,
+        created_at=now,
+        attempts=0,
+        postponements=0,
+    )
+    row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
+    _insert(session, row)
+    return _submission(row, standing_since=None)
+
+
+def submission_of(row: SubmissionRow) -> Submission:
+    """A submission that was read, as the domain knows it."""
+    return _submission(row, row.standing_since)
+
+
+def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
+    moves: Sequence[TransitionRow] = row.transitions
+    return Submission(
+        id=row.id,
+        state=State(row.state),
+        checkpoint=row.checkpoint,
+        base=row.base,
+        policy=row.policy,
+        battery=row.battery,
+        contexts=[DeclaredContext.model_validate(context) for context in row.contexts],
+        metadata=row.details,
+        training_sample_digest=row.training_sample_digest,
+        source=row.source,
+        submitted_by=row.submitted_by,
+        fresh=row.fresh,
+        created_at=row.created_at,
+        attempts=row.attempts,
+        postponements=row.postponements,
+        not_before=row.not_before,
+        progress=Progress.model_validate(row.progress) if row.progress else None,
+        outcome=row.outcome,
+        error=row.error,
+        standing_since=standing_since,
+        transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
+    )
+
+
+def _insert(session: Session, row: SubmissionRow) -> None:
+    """Insert a submission and its first transition by plain statements.
+
+    This is the hot path of the API, and the unit of work costs more than the statements.
+    """
+    mapper, table = inspect(SubmissionRow), SubmissionRow.__table__
+    values = {c.name: getattr(row, mapper.get_property_by_column(c).key) for c in table.columns}
+    session.execute(insert(table), values)  # type: ignore[arg-type]
+    first = [{"submission_id": row.id, "state": t.state, "at": t.at} for t in row.transitions]
+    session.execute(insert(TransitionRow.__table__), first)  # type: ignore[arg-type]
+
+
+def _keep_by_digest(session: Session, content: str) -> str:
+    content = clean(content)
+    digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+    # Written even if it is there: its content may have been deleted, and the write keeps whoever
+    # wants to delete it now waiting until this submission is recorded.
+    put(session, TrainingSampleRow, {"digest": digest, "content": content})
+    return digest

@@ -1,0 +1,1 @@
+"""Webhooks out, to real receivers on loopback."""
