@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
@@ -73,6 +73,19 @@ def metrics_of_worker(settings: Settings, engine: EngineMetrics | None) -> Colle
     )
 
 
+def _in_one_format(page: Any) -> Any:
+    """The page in Prometheus' plain text, whatever is asked for.
+
+    In OpenMetrics, which Prometheus prefers, the client library writes ``vllm_`` for ``vllm:``.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        environ.pop("HTTP_ACCEPT", None)
+        return page(environ, start_response)
+
+    return answer
+
+
 def serve_metrics(settings: Settings, registry: CollectorRegistry) -> WSGIServer:
     """Serve the page on the first free port of those configured, from a thread.
 
@@ -84,6 +97,7 @@ def serve_metrics(settings: Settings, registry: CollectorRegistry) -> WSGIServer
     for port in ports:
         try:
             server, _thread = start_http_server(port, host, registry)
+            server.set_app(_in_one_format(server.get_app()))
         except OSError as error:
             log.debug("no metrics at %s:%d: %s", host, port, error)
             why = error

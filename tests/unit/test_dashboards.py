@@ -172,6 +172,13 @@ class TestReading:
             assert target["format"] == ("table" if tabular else "time_series")
 
     @pytest.mark.parametrize("panel", PANELS)
+    def test_expressions_over_names_stand_between_slashes(self, panel: Board) -> None:
+        """Grafana would take others for whole names."""
+        for override in panel["fieldConfig"]["overrides"]:
+            if override["matcher"]["id"] == "byRegexp":
+                assert re.fullmatch("/.+/", override["matcher"]["options"])
+
+    @pytest.mark.parametrize("panel", PANELS)
     def test_counts_of_a_stretch_of_time_say_how_short_it_may_be(self, panel: Board) -> None:
         counts = [t["expr"] for t in panel["targets"] if "[$__interval]" in t["expr"]]
         assert not counts or "interval" in panel

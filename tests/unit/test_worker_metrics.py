@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes.fake_engine import METRICS
+from fakes.receiver import free_port
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_openmetrics,
 )
@@ -167,6 +168,19 @@ def test_the_first_free_port_is_taken(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_names_stay_as_they_are_in_the_format_that_prometheus_prefers(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, worker_metrics_port=free_port())
+    server = serve_metrics(settings, metrics_of_worker(settings, FakeEngine()))
+    preferred = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        page = httpx.get(url, headers={"Accept": preferred})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert b"vllm:num_requests_running{" in page.content
 
 
 def test_where_no_port_is_free_the_settings_are_named(

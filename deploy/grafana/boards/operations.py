@@ -344,7 +344,7 @@ def _api() -> Row:
         "Requests that the API answered, by HTTP status. 5xx are faults of the gate.",
         "reqps",
         Query(per_second("emgate_http_requests_total", "status"), "{{status}}"),
-    ).override_by_regexp("^5", [panels.fixed_colour("red")])
+    ).override_by_regexp("/^5/", [panels.fixed_colour("red")])
     slow = panels.lines(
         "Slowest routes",
         "What 95% of the answers of a route stay below, for the five slowest routes, over the hour "
@@ -379,7 +379,7 @@ def _deliveries() -> Row:
         "'dead' was given up.",
         "short",
         Query(of_record("emgate_deliveries", "target, state"), "{{target}}: {{state}}"),
-    ).override_by_regexp("dead$", [panels.fixed_colour("red")])
+    ).override_by_regexp("/dead$/", [panels.fixed_colour("red")])
     attempts = panels.bars(
         "Attempts at delivering",
         "Attempts by receiver and by how each ended.",

@@ -304,7 +304,7 @@ def _one_model() -> Row:
         ],
     )
     trend.override_by_name("lower", [*edge, models.DynamicConfigValue("custom.fillOpacity", 0)])
-    trend.override_by_regexp("^threshold", panels.dashed("red"))
+    trend.override_by_regexp("/^threshold/", panels.dashed("red"))
     trend.line_interpolation(shapes.LineInterpolation.STEP_AFTER).fill_opacity(0).line_width(2)
     trend.decimals(3).data_links([links.to_report()]).repeat("check").repeat_direction("h")
     versions = panels.rows(
@@ -412,7 +412,7 @@ def _against_floor(measure: str, reading: str) -> panels.TimeSeries:
             "floor of {{policy}}",
         ),
     )
-    return drawn.min(0).max(1).override_by_regexp("^floor", panels.dashed("red"))
+    return drawn.min(0).max(1).override_by_regexp("/^floor/", panels.dashed("red"))
 
 
 def _events() -> list[Event]:
