@@ -30,7 +30,7 @@ USER = 10001
 _OWN = {"checkpoints", "dev", "etc", "opt", "proc", "run", "sys", "tmp", "var"}
 _KERNEL = ("dev", "proc", "sys")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "ssl")
-_HOSTS = "127.0.0.1 localhost postgres valkey api\n"
+_HOSTS = f"127.0.0.1 localhost postgres valkey api {os.uname().nodename}\n"
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC = 4096, 16384
