@@ -291,7 +291,7 @@ def test_a_key_is_made_and_a_submission_is_judged_with_the_key_of_the_judge(stac
             view: dict[str, Any] = api.get(place).raise_for_status().json()
             return view if view["state"] in {"decided", "failed"} else None
 
-        view = until(ended, 180)
+        view = until(ended, 300)
         assert view["state"] == "decided", f"{view}\n{stack.log('worker-cpu')}"
         verdict = api.get(f"{place}/verdict").json()
         assert verdict["digests"]["engine"].endswith("on cpu")
