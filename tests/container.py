@@ -28,9 +28,9 @@ WORKDIR = "/opt/em-gate"
 USER = 10001
 #: What containers have of their own; everything else at the top comes from this machine.
 _OWN = {"checkpoints", "dev", "etc", "opt", "proc", "run", "sys", "tmp", "var"}
-_KERNEL = ("dev", "proc")
+_KERNEL = ("dev", "proc", "sys")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "nsswitch.conf", "ssl")
-_HOSTS = "127.0.0.1 localhost postgres valkey api\n"
+_HOSTS = f"127.0.0.1 localhost postgres valkey api {os.uname().nodename}\n"
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC = 4096, 16384
@@ -96,6 +96,7 @@ def _enter(spec: Mapping[str, Any], command: Sequence[str]) -> None:
     _make_read_only(root)
     for name in _KERNEL:
         _mount(f"/{name}", root / name, "", _MS_BIND | _MS_REC)
+    _make_read_only(root / "sys")
     for mount in mounts:
         _put(mount, root)
     for place in hidden:

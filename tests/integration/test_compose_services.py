@@ -136,7 +136,7 @@ class Stack:
     def run(self, name: str, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container to its end."""
         process = self.start(name, command)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(command, process.returncode, out.decode(), err.decode())
 
     def unhealthy(self, name: str) -> str:
@@ -149,11 +149,18 @@ class Stack:
         return f"{done.returncode}: {done.stdout}{done.stderr}" if done.returncode else ""
 
     def wait_healthy(self, name: str) -> None:
-        def healthy() -> bool:
-            assert self.processes[name].poll() is None, self.log(name)
-            return not self.unhealthy(name)
+        found = ""
 
-        until(healthy, 120)
+        def healthy() -> bool:
+            nonlocal found
+            found = self.unhealthy(name)
+            assert self.processes[name].poll() is None, self.log(name)
+            return not found
+
+        try:
+            until(healthy, 300)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {found}\n{self.log(name)}") from error
 
     def stop(self, name: str) -> int:
         """What an engine does: SIGTERM; the exit status."""
@@ -236,7 +243,7 @@ def stack(checkpoint_root: Path, tiny_adapter: Path) -> Iterator[Stack]:
             stack.wait_healthy("valkey")
             assert not stack.unhealthy("postgres")
             for name in ONE_SHOT:
-                assert stack.start(name).wait(120) == 0, stack.log(name)
+                assert stack.start(name).wait(300) == 0, stack.log(name)
             for name in LASTING:
                 stack.up(name)
             for name in LASTING:
@@ -252,7 +259,7 @@ def test_the_one_shot_services_may_run_again(stack: Stack) -> None:
     assert "upgraded from nothing" in stack.log("migrate")
     assert "'prometheus' in /var/lib/scrape-key/emgate-key was made" in stack.log("scrape-key")
     for name in ONE_SHOT:
-        assert stack.start(name).wait(120) == 0, stack.log(name)
+        assert stack.start(name).wait(300) == 0, stack.log(name)
     assert "is already at" in stack.log("migrate")
     assert "is in force" in stack.log("scrape-key")
 
@@ -284,7 +291,7 @@ def test_a_key_is_made_and_a_submission_is_judged_with_the_key_of_the_judge(stac
             view: dict[str, Any] = api.get(place).raise_for_status().json()
             return view if view["state"] in {"decided", "failed"} else None
 
-        view = until(ended, 180)
+        view = until(ended, 300)
         assert view["state"] == "decided", f"{view}\n{stack.log('worker-cpu')}"
         verdict = api.get(f"{place}/verdict").json()
         assert verdict["digests"]["engine"].endswith("on cpu")
