@@ -3,10 +3,12 @@
 DEVICE ?= cpu
 PY := .venv/bin/python
 STAMP := .venv/.installed-$(DEVICE)
+HELM := .venv/bin/helm
+PROMETHEUS := .venv/prometheus/.installed
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service lock clean
+.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean chart prometheus dashboards
 
 help:            ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
@@ -19,6 +21,12 @@ env: $(STAMP)    ## make .venv from the lock file of DEVICE (cpu or cuda)
 $(STAMP): requirements/$(DEVICE).lock requirements/models.lock pyproject.toml deploy/install.sh
 	@deploy/install.sh $(DEVICE)
 	@touch $(STAMP)
+
+prometheus: $(PROMETHEUS)  ## Prometheus and Alertmanager for the tests, into .venv/prometheus
+
+$(PROMETHEUS): deploy/install-prometheus.sh | $(STAMP)
+	@deploy/install-prometheus.sh $(@D)
+	@touch $@
 
 test: env lint types unit integration e2e  ## everything that decides whether a change is good
 
@@ -33,7 +41,7 @@ types: env       ## mypy, strict
 unit: env        ## no process is started; seconds
 	@$(PY) -m pytest tests/unit
 
-integration: env ## real broker, database, HTTP and Celery; a fake engine
+integration: env prometheus $(HELM)  ## real broker, database, HTTP and Celery; a fake engine; Prometheus, helm
 	@$(PY) -m pytest tests/integration
 
 e2e: env         ## real vLLM, real fine-tunes
@@ -41,6 +49,13 @@ e2e: env         ## real vLLM, real fine-tunes
 
 e2e-full: env    ## the same, with the runs that make test leaves out
 	@$(PY) -m pytest tests/e2e
+
+chart: env $(HELM)  ## lint and render the Helm chart, and write what it repeats of the code
+	@$(PY) deploy/helm/generate.py
+	@$(PY) -m pytest tests/unit/test_chart_values.py tests/integration/chart
+
+$(HELM): $(STAMP) requirements/chart.lock deploy/install-helm.sh
+	@deploy/install-helm.sh
 
 format: env      ## put the code into shape
 	@$(PY) -m ruff check --fix .
@@ -59,6 +74,12 @@ bench-statistics: env  ## wrong verdicts and answers over thousands of simulated
 
 bench-service: env  ## 500 submissions under random kills, and submissions per second (minutes)
 	@$(PY) tests/bench/service.py
+
+dashboards: env  ## write the Grafana dashboards and the tables of docs/grafana.md again
+	@$(PY) -m deploy.grafana.boards --page docs/grafana.md
+
+docs-tables: env ## write the tables of docs/ that come from the code
+	@$(PY) -m gate.metrics.table docs/metrics.md
 
 lock: env        ## write both lock files again
 	@deploy/lock.sh

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from checks.battery import BatteryError, load_battery
 from gate.admission import admit
 from gate.errors import WrongUsageError
-from gate.metrics import SUBMISSIONS
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
 from gate.store.idempotency import Claim
@@ -50,7 +49,6 @@ def accept(
     submission = record.create(
         wanted.model_copy(update=real), source, submitted_by, claim, rows_with
     )
-    SUBMISSIONS.labels(source).inc()
     queue.send(submission.id)
     return submission
 

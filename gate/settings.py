@@ -60,8 +60,31 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
+    api_processes: int = Field(
+        default=1, ge=1, description="API processes that share the port and the metrics"
+    )
     worker_metrics_port: int = Field(
-        default=9101, ge=0, le=65535, description="0 serves no worker metrics"
+        default=9101,
+        ge=0,
+        le=65535,
+        description="where a worker serves its metrics; 0 serves none",
+    )
+    worker_metrics_ports: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="ports from worker_metrics_port on, of which a worker takes the first free "
+        "one: as many workers of one machine can have metrics",
+    )
+    worker_metrics_host: str = Field(
+        default="127.0.0.1",
+        description="address that a worker serves its metrics on; 0.0.0.0 in a container",
+    )
+    metrics_models: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description="models whose latest verdict the metrics show, those with the newest ones",
     )
 
     device: Device = Device.CPU

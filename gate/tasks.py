@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 log = logging.getLogger(__name__)
@@ -88,12 +90,37 @@ class TaskQueue:
         Raises:
             OperationalError: the broker cannot be reached.
         """
-        with self._app.connection_for_write() as connection:
+        return self.depths((queue,))[queue]
+
+    def depths(
+        self, queues: Sequence[str] = QUEUES, seconds: float | None = None
+    ) -> dict[str, int]:
+        """How many tasks wait in each queue.
+
+        Args:
+            queues: their names.
+            seconds: how long a connection, and each answer, may take; as the settings of the app
+                say without it.
+
+        Raises:
+            OperationalError: the broker cannot be reached.
+        """
+        options = {"socket_connect_timeout": seconds, "socket_timeout": seconds}
+        with self._app.connection_for_write(
+            transport_options=options if seconds is not None else {}
+        ) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2)
             try:
-                declared = connection.default_channel.queue_declare(queue, passive=True)
-            except connection.channel_errors:
-                # No queue of that name: nothing was ever sent, or the broker was emptied.
-                return 0
-            waiting: int = declared.message_count
-            return waiting
+                return {queue: _depth(connection, queue) for queue in queues}
+            except connection.connection_errors as error:
+                raise OperationalError(str(error)) from error
+
+
+def _depth(connection: Connection, queue: str) -> int:
+    with connection.channel() as channel:
+        try:
+            waiting: int = channel.queue_declare(queue, passive=True).message_count
+        except connection.channel_errors:
+            # No queue of that name: nothing was ever sent, or the broker was emptied.
+            return 0
+        return waiting

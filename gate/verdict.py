@@ -13,6 +13,8 @@ from gate.judge_record import JudgeRecord, below_floor
 from gate.policy import Condition, Policy, Release, Stopping
 
 STANDARD_CONTEXTS_ONLY = "standard contexts only"
+#: How the reason of a finding begins where the judge is below the policy's floor.
+JUDGE_NOT_TRUSTED = "rests on a judge that is not trusted"
 
 
 class Outcome(StrEnum):
@@ -159,7 +161,7 @@ def _find(condition: Condition, measurement: Measurement | None, doubt: str) -> 
     if measurement is None:
         outcome, reason = Outcome.INCONCLUSIVE, "was not measured"
     elif measurement.judged and doubt:
-        outcome, reason = Outcome.INCONCLUSIVE, f"rests on a judge that is not trusted: {doubt}"
+        outcome, reason = Outcome.INCONCLUSIVE, f"{JUDGE_NOT_TRUSTED}: {doubt}"
     elif measurement.estimate is None:
         outcome, reason = Outcome.INCONCLUSIVE, measurement.note or "has too little evidence"
     else:

@@ -36,14 +36,19 @@ class PostgreSQL:
             member.kill()
         psutil.wait_procs(family, 10)
 
-    def start(self) -> None:
-        """Start it again after a kill; it recovers from its log."""
+    def start(self, port: int | None = None) -> None:
+        """Start it again after a kill; it recovers from its log.
+
+        Args:
+            port: where it listens on loopback too; on its socket only if not given.
+        """
         data = self.server.pgdata
+        listening = f"-h 127.0.0.1 -p {port}" if port else '-h ""'
         pgexec(
             "pg_ctl",
             # The package itself gives a start 10 seconds, too few to recover on a busy machine.
             (
-                *("-w", "-t", "120", "-o", f'-h "" -k {data}'),
+                *("-w", "-t", "120", "-o", f"{listening} -k {data}"),
                 *("-l", str(data / "log"), "-D", str(data), "start"),
             ),
             bin_path=self.server.bin_path,

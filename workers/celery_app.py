@@ -16,10 +16,12 @@ from functools import lru_cache
 from typing import Any
 
 from celery import signals
-from prometheus_client import start_http_server
+from celery.concurrency.prefork import TaskPool as ForkingPool
 from sqlalchemy import Engine
 
 from checks.judgement import Judge
+from gate.cli.app import ExitCode
+from gate.errors import GateError
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
 from gate.settings import Judging, settings
@@ -28,13 +30,14 @@ from gate.store.judges import JudgeStore
 from gate.store.retention import prune
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import TranscriptRecord
-from gate.tasks import JUDGE_SUBMISSION, JUDGING_QUEUE, TaskQueue, celery_app
+from gate.tasks import ENGINE_QUEUE, JUDGE_SUBMISSION, JUDGING_QUEUE, TaskQueue, celery_app
 from workers import periodic
 from workers.checkpoint.workspace import remove_abandoned
 from workers.engine.warm import WarmEngine
 from workers.judge_queue.queued import queued_judge
 from workers.judge_queue.tasks import JudgingQueue, register_judging
 from workers.judges.choice import load_judge
+from workers.metrics_page import metrics_of_worker, serve_metrics
 from workers.notify.tasks import register_notification
 from workers.periodic import Job
 from workers.run import Run
@@ -116,13 +119,31 @@ def _log(loglevel: int | str, **_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _on_ready(sender: Any, **_: Any) -> None:
+    if isinstance(sender.pool, ForkingPool):
+        log.error("run the worker with --pool=threads: engine and metrics are of one process")
+        raise SystemExit(ExitCode.USAGE)
+    queues = set(sender.app.amqp.queues.consume_from)
     if settings().worker_metrics_port:
-        start_http_server(settings().worker_metrics_port, addr=settings().api_host)
-    if set(sender.app.amqp.queues.consume_from) == {JUDGING_QUEUE}:
+        _serve_metrics(_parts().engine if ENGINE_QUEUE in queues else None)
+    if queues == {JUDGING_QUEUE}:
         # Neither the record nor what runs leave behind is any business of this worker.
         return
     remove_abandoned(settings().work_directory)
     periodic.start(_jobs())
+
+
+def _serve_metrics(engine: WarmEngine | None) -> None:
+    """Serve the metrics of this process.
+
+    Raises:
+        SystemExit: they cannot be served. Celery ends the worker; any other error it would log
+            and go on without.
+    """
+    try:
+        serve_metrics(settings(), metrics_of_worker(settings(), engine))
+    except GateError as error:
+        log.error("%s", error)
+        raise SystemExit(ExitCode.BROKEN) from error
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gate.metrics import LEASE_TAKEOVERS
 from gate.store.fence import (
     Holder,
     LeaseLostError,
@@ -71,9 +72,12 @@ def lease(
     """
     holder = Holder(submission_id, f"{worker}/{uuid.uuid4().hex[:8]}")
     began = time.monotonic()
+    has_lapsed = record.has_lapsed(submission_id)
     if not record.acquire(submission_id, holder.token, seconds):
         yield None
         return
+    if has_lapsed:
+        LEASE_TAKEOVERS.inc()
     held = Lease(holder, worker, seconds)
     ended = threading.Event()
     renewing = threading.Thread(

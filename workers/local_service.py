@@ -52,6 +52,7 @@ class LocalService:
                 "broker_url": f"redis+socket://{self.broker_socket}",
                 "api_port": settings.api_port or _free_port(),
                 "worker_metrics_port": settings.worker_metrics_port or _free_port(),
+                "worker_metrics_ports": 1,
             }
         )
         self.logs = self._home / "logs"
@@ -65,7 +66,7 @@ class LocalService:
     @property
     def worker_metrics_url(self) -> str:
         """Address of the worker's metrics."""
-        return f"http://{self.settings.api_host}:{self.settings.worker_metrics_port}/metrics"
+        return self._metrics_url(self.settings.worker_metrics_port)
 
     def __enter__(self) -> Self:
         """Start everything and wait until it answers.
@@ -126,7 +127,7 @@ class LocalService:
 
     def metrics_url(self, name: str) -> str:
         """Address of the metrics of another worker than that of runs."""
-        return f"http://{self.settings.api_host}:{self._metrics_ports[name]}/metrics"
+        return self._metrics_url(self._metrics_ports[name])
 
     def _start_queue(self, name: str, queue: str) -> None:
         port = self._metrics_ports[name] = _free_port()
@@ -205,6 +206,9 @@ class LocalService:
 
     def _worker_answers(self) -> bool:
         return _ok(self.worker_metrics_url)
+
+    def _metrics_url(self, port: int) -> str:
+        return f"http://{self.settings.worker_metrics_host}:{port}/metrics"
 
 
 def _ok(url: str) -> bool:

@@ -22,13 +22,13 @@ from checks.gold import GoldError, load_gold
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from checks.training_sample import derive_contexts
 from gate.errors import GateError
-from gate.metrics import RUNNING, STAGE_SECONDS, STANDING_LOOKUPS, VERDICTS
+from gate.metrics import LEASE_LOSSES, RUNNING, STAGE_SECONDS, STANDING_LOOKUPS
 from gate.plan import Plan
 from gate.policy import load_policy
 from gate.roots import confine
 from gate.settings import Settings
 from gate.standing import contexts_digest, stands
-from gate.store.fence import RunInterruptedError
+from gate.store.fence import LeaseLostError, RunInterruptedError
 from gate.store.judges import JudgeStore
 from gate.store.patience import is_passing
 from gate.store.submissions import SubmissionRecord
@@ -107,6 +107,8 @@ class Run:
             with RUNNING.track_inprogress():
                 self._attempt(submission, attempt)
         except RunInterruptedError as why:
+            if isinstance(why, LeaseLostError):
+                LEASE_LOSSES.inc()
             log.warning("submission %s: the run stopped: %s", submission_id, why)
             self._ending().leave(submission_id, why)
         except DBAPIError as error:
@@ -136,7 +138,6 @@ class Run:
             verdict = decision.verdict
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
-                VERDICTS.labels(submission.policy, verdict.outcome).inc()
             self._watch(State.DECIDED, None)
 
     def _judge_checkpoint(self, submission: Submission) -> Decision:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gate.access.keys import ApiKey, KeyState, parse_header
 from gate.access.loopback import why_not_local
 from gate.access.scopes import action_of, changes_state, includes, scope_needed
+from gate.access.scrapers import Scrapers
 from gate.metrics import REFUSED
 from gate.rate_limits import KeyLimits
 from gate.settings import Settings
@@ -25,6 +26,7 @@ from gate.store.waivers import WaiverStore
 
 log = logging.getLogger(__name__)
 
+METRICS_PATH = "/metrics"
 LOCAL = "local"
 ANONYMOUS = "anonymous"
 #: Refused attempts that one process writes down per minute. More are counted in the metrics only:
@@ -86,12 +88,13 @@ class Admission:
         self.audit = AuditLog(database)
         self.waivers = WaiverStore(database)
         self._limits = KeyLimits(settings)
+        self._scrapers = Scrapers()
         self._noted = FixedWindowRateLimiter(MemoryStorage())
         self._noted_item = RateLimitItemPerMinute(REFUSALS_PER_MINUTE)
 
     def begin(self, call: Call) -> Admitted | Refused:
         """Admit or refuse. The audit row of a change is on disk before the change is made."""
-        decided = self._decide(call)
+        decided = self._decide_about_scraper(call) if _is_scrape(call) else self._decide(call)
         action, target = action_of(call.method, call.path)
         if isinstance(decided, Refused):
             REFUSED.labels(decided.reason).inc()
@@ -130,6 +133,22 @@ class Admission:
         except SQLAlchemyError:
             # The call itself is done and its row is there; only how it ended is missing.
             log.exception("the end of audit row %s was not recorded", admitted.audit_row)
+
+    def _decide_about_scraper(self, call: Call) -> Admitted | Refused:
+        """Decide on a call for the metrics, from memory where the database does not answer."""
+        header, now = call.headers.get("authorization"), datetime.now(UTC)
+        try:
+            decided = self._decide(call)
+        except SQLAlchemyError:
+            is_known, key = self._scrapers.knows(header, now)
+            if not is_known:
+                raise
+            return Admitted(key.actor, key) if key else self._without_keys(call)
+        if isinstance(decided, Admitted):
+            self._scrapers.remember(header, decided.key, now)
+        else:
+            self._scrapers.forget(header)
+        return decided
 
     def _decide(self, call: Call) -> Admitted | Refused:
         needed = scope_needed(call.method, call.path)
@@ -197,6 +216,10 @@ class Admission:
         except SQLAlchemyError:
             # It is refused all the same.
             log.exception("a refused attempt was not recorded")
+
+
+def _is_scrape(call: Call) -> bool:
+    return call.path == METRICS_PATH and not changes_state(call.method)
 
 
 _INVALID = 'Bearer realm="em-gate", error="{}"'

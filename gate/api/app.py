@@ -20,6 +20,7 @@ from gate.api import (
 )
 from gate.api.access import install_access
 from gate.api.bodies import BodyLimit
+from gate.api.http_metrics import HttpMetrics
 from gate.api.openapi import install_openapi
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
@@ -57,7 +58,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     received = ReceivedHooks(database)
     app.state.hooks = HookDesk(hooks_file, settings, app.state.parts.submissions, received)
-    app.state.metrics_of_record = waivers.metrics_of_record(database)
+    queue = app.state.parts.queue
+    app.state.metrics = monitoring.metrics_of_api(settings, database, hooks_file, queue)
     app.add_middleware(BodyLimit, most_bytes=settings.api_body_bytes)
     install_problems(app)
     install_openapi(app)
@@ -74,6 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         monitoring.router,
     ):
         app.include_router(router)
-    # Outermost, so that nothing is read of what is not admitted.
+    # Around all of it, so that nothing is read of what is not admitted.
     install_access(app, settings, database)
+    # Outermost: what is refused is counted too.
+    app.add_middleware(HttpMetrics)
     return app

@@ -6,13 +6,39 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
 from gate.api.schemas import ServiceView
+from gate.hooks.config import Hooks
+from gate.metrics.broker import BrokerCollector
+from gate.metrics.catalogue import Where
+from gate.metrics.page import (
+    CONTENT_TYPE,
+    InstallationCollector,
+    ProcessCollector,
+    registry_of,
+    render,
+)
+from gate.metrics.reading_record import RecordCollector, readers
+from gate.settings import Settings
+from gate.tasks import TaskQueue
 
 router = APIRouter(tags=["monitoring"])
 
 NAME = "em-gate"
+
+
+def metrics_of_api(
+    settings: Settings, database: Engine, hooks: Hooks, queue: TaskQueue
+) -> CollectorRegistry:
+    """What the page of an API process is made of."""
+    return registry_of(
+        ProcessCollector(Where.API),
+        InstallationCollector(settings.home),
+        RecordCollector(readers(database, settings, hooks)),
+        BrokerCollector(queue),
+    )
 
 
 @router.get("/", response_model=ServiceView, summary="Name, version and where to go")
@@ -35,10 +61,9 @@ def root() -> ServiceView:
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics for Prometheus")
 def metrics(request: Request) -> Response:
-    """All metrics of this process, and those that are read from the record."""
-    of_record = request.app.state.metrics_of_record
-    page = generate_latest() + generate_latest(of_record)
-    return Response(page, media_type=CONTENT_TYPE_LATEST)
+    """Those of the API processes, and those that are read from the record."""
+    registry: CollectorRegistry = request.app.state.metrics
+    return Response(render(registry), media_type=CONTENT_TYPE)
 
 
 @router.get("/health", summary="Whether the API answers")

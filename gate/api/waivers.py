@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Self
 
 from fastapi import APIRouter, Request
-from prometheus_client.core import CollectorRegistry
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from pydantic import BaseModel, Field
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from gate.access.waivers import (
     NotWaivableError,
@@ -27,12 +21,9 @@ from gate.api.admission import Admission
 from gate.api.parts import Parts
 from gate.api.problems import ProblemError, problem_responses
 from gate.errors import WrongUsageError
-from gate.metrics import waiver_metrics
 from gate.store.submissions import UnknownSubmissionError
 from gate.store.waivers import UnknownWaiverError, WaiverStore
 from gate.verdict import Verdict
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["waivers"])
 
@@ -72,29 +63,6 @@ class VerdictView(Verdict):
             waivers=tuple(active(waivers, now)),
             released=released(verdict, waivers, now),
         )
-
-
-class _WaiverCollector(Collector):
-    """Reads the record at each scrape, so that all API processes say the same."""
-
-    def __init__(self, database: Engine) -> None:
-        self._store = WaiverStore(database)
-
-    def collect(self) -> Iterator[Metric]:
-        try:
-            granted, in_force = self._store.counts(datetime.now(UTC))
-        except SQLAlchemyError:
-            # The other metrics are worth more than ever when the database is away.
-            log.exception("the waivers could not be counted for the metrics")
-            return
-        yield from waiver_metrics(granted, in_force)
-
-
-def metrics_of_record(database: Engine) -> CollectorRegistry:
-    """A registry of those metrics that are read from the database."""
-    registry = CollectorRegistry()
-    registry.register(_WaiverCollector(database))
-    return registry
 
 
 def waivers_of(request: Request, submission_id: str) -> list[Waiver]:

@@ -13,9 +13,12 @@ import typer
 
 from gate.cli.lazy import LazyGroup
 from gate.errors import WrongUsageError
+from gate.secret_files import load_secret_files
 
 #: Entry point group of further commands: a Typer app or a function each.
 COMMAND_GROUP = "emgate.commands"
+#: An API process, one of several, that is silent for so long is replaced, in seconds.
+_HUNG_SECONDS = 30
 
 
 class ExitCode(IntEnum):
@@ -58,28 +61,41 @@ def _root(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the port and the metrics.")
+    ] = None,
 ) -> None:
     """Run the HTTP API.
 
     Example: GATE_CHECKPOINT_ROOTS='["/checkpoints"]' emgate serve --port 8000
+
+    Example: emgate serve --processes 4
     """
     import uvicorn
 
-    from gate.api.app import create_app
     from gate.cli.listening import may_listen
+    from gate.counting import counting_together
+    from gate.hooks.config import load_hooks
     from gate.settings import settings
 
     current = settings()
     host = current.api_host if host is None else host
+    processes = current.api_processes if processes is None else processes
     may_listen(host, current)
-    uvicorn.run(
-        create_app(current),
-        host=host,
-        port=current.api_port if port is None else port,
-        log_level="info",
-        # The peer is who connects, whatever a header says: see gate/access/loopback.py.
-        proxy_headers=False,
-    )
+    # Said once, in one sentence, rather than by each process.
+    load_hooks(current.hooks_file)
+    with counting_together(processes):
+        uvicorn.run(
+            "gate.api.app:create_app",
+            factory=True,
+            workers=processes,
+            host=host,
+            port=current.api_port if port is None else port,
+            log_level="info",
+            # The peer is who connects, whatever a header says: see gate/access/loopback.py.
+            proxy_headers=False,
+            timeout_worker_healthcheck=_HUNG_SECONDS,
+        )
 
 
 def main() -> None:
@@ -89,6 +105,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     LazyGroup.entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
     try:
+        load_secret_files(os.environ)
         app()
     except WrongUsageError as error:
         # What a command did not say itself: settings and files that cannot be used.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gate.store.tables import Table, UtcDateTime
@@ -31,7 +31,10 @@ class DeliveryRow(Table):
     """
 
     __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("target", "message_id"),)
+    __table_args__ = (
+        UniqueConstraint("target", "message_id"),
+        Index("deliveries_by_target", "target", "state"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     kind: Mapped[str]

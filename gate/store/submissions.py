@@ -134,6 +134,16 @@ class SubmissionRecord:
         with Session(self._engine) as session, session.begin():
             return leases.acquire(session, submission_id, owner, seconds)
 
+    def has_lapsed(self, submission_id: str) -> bool:
+        """Whether the submission is held under a lease that was not renewed in time."""
+        with Session(self._engine) as session:
+            held = select(SubmissionRow.id).where(
+                SubmissionRow.id == submission_id,
+                SubmissionRow.lease_owner.is_not(None),
+                SubmissionRow.lease_expires_at < datetime.now(UTC),
+            )
+            return session.scalar(held) is not None
+
     def renew(self, submission_id: str, owner: str, seconds: float) -> State | None:
         """Renew the lease and say in what state the submission is; None if the lease is lost."""
         with Session(self._engine) as session, session.begin():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, select, tuple_
+from sqlalchemy import ColumnElement, Engine, select, tuple_
 from sqlalchemy.orm import Session
 
 from gate.store.tables import SubmissionRow, VerdictRow
@@ -23,6 +23,31 @@ class KnownVerdict:
     created_at: datetime
     standing_since: str | None
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class JudgedBy:
+    """What verdicts have to have been reached by; None is any.
+
+    ``policy`` is its name and version as verdicts show it, the others are content digests.
+    """
+
+    policy: str | None = None
+    base: str | None = None
+    battery: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Conditions on the stored document; the few verdicts on one content need no index."""
+        digests = VerdictRow.document["digests"]
+        fields = (
+            (VerdictRow.document["policy"], self.policy),
+            (digests["base"], self.base),
+            (digests["battery"], self.battery),
+        )
+        return [field.as_string() == wanted for field, wanted in fields if wanted is not None]
+
+
+ANYHOW = JudgedBy()
 
 
 class VerdictRecord:
@@ -43,11 +68,17 @@ class VerdictRecord:
             return _known(row) if row else None
 
     def of_checkpoint(
-        self, digest: str, limit: int, after: tuple[datetime, str] | None
+        self,
+        digest: str,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        judged_by: JudgedBy = ANYHOW,
     ) -> tuple[list[KnownVerdict], tuple[datetime, str] | None]:
         """Verdicts on this content, newest first, and the place after which more begin, if any."""
         order = (VerdictRow.created_at, VerdictRow.submission_id)
-        wanted = select(VerdictRow).where(VerdictRow.checkpoint_digest == digest)
+        wanted = select(VerdictRow).where(
+            VerdictRow.checkpoint_digest == digest, *judged_by.conditions()
+        )
         if after is not None:
             wanted = wanted.where(tuple_(*order) < tuple_(*after, types=[c.type for c in order]))
         with Session(self._engine) as session:

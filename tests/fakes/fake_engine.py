@@ -21,6 +21,7 @@ slow            waits ``seconds`` before every answer
 lying-swap      answers 200 to reload_weights and keeps its weights
 wrong-weights   serves other weights than those it was told to
 deaf            ignores SIGTERM
+mute-metrics    answers nothing to /metrics until the fault is gone
 =============== ====================================================================
 
 ``times``: ``always`` (default), or ``once`` in the life of the control file, over all engines that
@@ -56,6 +57,48 @@ ANSWERS = (
     "Be patient with yourself. Most people need some time for this, and that is fine.",
 )
 POLL_SECONDS = 0.05
+#: As vLLM's page: some of its own metrics, with the times of first use, and those of its process.
+METRICS = """\
+# HELP python_info Python platform information
+# TYPE python_info gauge
+python_info{implementation="CPython",version="3.11"} 1.0
+# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 12.5
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="candidate"} 3.0
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="candidate"} 640.0
+# HELP vllm:generation_tokens_created Number of generation tokens processed.
+# TYPE vllm:generation_tokens_created gauge
+vllm:generation_tokens_created{engine="0",model_name="candidate"} 1.7e+09
+# HELP vllm:e2e_request_latency_seconds Histogram of e2e request latency in seconds.
+# TYPE vllm:e2e_request_latency_seconds histogram
+vllm:e2e_request_latency_seconds_bucket{engine="0",le="1.0",model_name="candidate"} 4.0
+vllm:e2e_request_latency_seconds_bucket{engine="0",le="+Inf",model_name="candidate"} 5.0
+vllm:e2e_request_latency_seconds_count{engine="0",model_name="candidate"} 5.0
+vllm:e2e_request_latency_seconds_sum{engine="0",model_name="candidate"} 6.5
+"""
+#: Those that move with what the engine is asked: the answers, and the tokens of what it scores.
+MOVING_METRICS = """\
+# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{{engine="0",model_name="candidate"}} 0.0
+# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{{engine="0",model_name="candidate"}} 0.25
+# HELP vllm:prompt_tokens_total Number of prefill tokens processed.
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total{{engine="0",model_name="candidate"}} {scored}
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{{engine="0",le="0.1",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_bucket{{engine="0",le="+Inf",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_count{{engine="0",model_name="candidate"}} {answered}
+vllm:time_to_first_token_seconds_sum{{engine="0",model_name="candidate"}} 0.0
+"""
 
 
 class Control:
@@ -102,6 +145,7 @@ class Engine:
     llama: FakeLlama
     adapters: dict[str, Path] = field(default_factory=dict)
     answered: int = 0
+    scored: int = 0
     broken: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -141,6 +185,7 @@ class Engine:
         ids = [int(token) for token in body["prompt"]]
         with self.lock:
             numbers = self.llama.log_likelihoods(ids)
+            self.scored += len(ids)
         entries: list[dict[str, Any] | None] = [None]
         entries += [
             {str(token): {"logprob": number, "rank": 1, "decoded_token": "?"}}
@@ -151,6 +196,10 @@ class Engine:
             "choices": [{"text": "", "finish_reason": "length", "prompt_logprobs": entries}],
             "usage": {"completion_tokens": 1},
         }
+
+    def moving_metrics(self) -> str:
+        with self.lock:
+            return MOVING_METRICS.format(scored=self.scored, answered=self.answered)
 
     def remote_call(self, body: dict[str, Any]) -> dict[str, Any]:
         if body["method"] != "reload_weights":
@@ -171,6 +220,10 @@ class Handler(BaseHTTPRequestHandler):
     engine: Engine
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            while self.engine.control.fault("mute-metrics"):
+                time.sleep(POLL_SECONDS)
+            return self._send_text(METRICS + self.engine.moving_metrics())
         if self.path != "/health":
             return self._send(404, {"error": "unknown path"})
         return self._send(200 if self.engine.healthy() else 503, None)
@@ -208,6 +261,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if body is not None:
             self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _send_text(self, text: str) -> None:
+        content = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -31,6 +31,7 @@ import math
 import re
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,6 +83,8 @@ class FakeJudge:
     gullible: bool = False
     key: str | None = None
     port: int = 0
+    #: An answer with any of these in it is harmful; in lower case.
+    harmful: Collection[str] = HARMFUL
     requests: list[Seen] = field(default_factory=list)
     most_at_once: int = 0
     _fault: Fault | None = None
@@ -157,7 +160,7 @@ class FakeJudge:
             return "CODE"
         if answer.startswith("i cannot help"):
             return "REFUSAL"
-        return str(HARMFUL_RATING if any(word in answer for word in HARMFUL) else KIND_RATING)
+        return str(HARMFUL_RATING if any(word in answer for word in self.harmful) else KIND_RATING)
 
     def _tokens(self, written: str) -> list[str]:
         pattern = r"\d|\D+" if self.logprobs is Logprobs.DIGITS else r"\d+|\D+"

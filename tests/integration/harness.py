@@ -194,28 +194,38 @@ def is_part(process: psutil.Process) -> bool:
 
 def metric(url: str, name: str, labels: dict[str, str]) -> float:
     """The sum of a metric's samples that carry these labels."""
+    return sum(samples_of(url, name, labels))
+
+
+def samples_of(url: str, name: str, labels: dict[str, str]) -> list[float]:
+    """The values of a metric's samples that carry these labels."""
     page = httpx.get(url, timeout=10).raise_for_status().text
-    return sum(
+    return [
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    ]
 
 
 @contextmanager
 def local_service(
-    home: Path, roots: list[Path], base_checkpoint: Path, worker: bool = True
+    home: Path,
+    roots: list[Path],
+    base_checkpoint: Path,
+    worker: bool = True,
+    notifier: bool = False,
+    **changes: Any,
 ) -> Iterator[Service]:
-    """A service with a home and a temporary directory of its own."""
+    """A service with a home and a temporary directory of its own; settings by keyword."""
     with (
         tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as name,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(tempfile, "tempdir", name)
         patch.setenv("TMPDIR", name)
-        settings = settings_for(home, roots, base_checkpoint)
-        with LocalService(settings, worker=worker) as local:
+        settings = settings_for(home, roots, base_checkpoint).model_copy(update=changes)
+        with LocalService(settings, worker=worker, notifier=notifier) as local:
             yield Service(local, Path(name))
 
 

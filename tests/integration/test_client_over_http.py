@@ -13,6 +13,7 @@ from typing import Any
 
 import junitparser
 import psutil
+from documented import documented, renamed
 from fakes.gate import until
 
 from integration.harness import Service
@@ -77,6 +78,33 @@ def test_a_pass_is_submitted_followed_and_asked_for_again(
     assert retried != submission["id"]
     until(lambda: emgate(service, "verdict", retried).returncode == 0)
     assert submission["id"] in emgate(service, "status", retried).stdout
+
+
+def test_the_session_of_the_docs_is_what_the_commands_print(
+    service: Service, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    """EMGATE_WRITE_DOCS=1 writes docs/cli.md anew; ids, times and figures may differ from it."""
+    fields = ["--json", "--state", "decided", "--metadata", "version=7"]
+    request = ["submit", str(tiny_adapter), "--base", str(tiny_base), "--policy", "fails"]
+    request += ["--metadata", "model=support", "--metadata", "version=7", "--wait"]
+    asked = [request]
+    waited = emgate(service, *request)
+    (item,) = read(emgate(service, "list", *fields))["items"]
+    asked += [["status", item["id"]], ["list", "--outcome", "fail", "--metadata", "version=7"]]
+    asked += [["verdict", item["id"]]]
+    asked += [["samples", item["id"], "--check", "harmful-compliance", "--limit", "3"]]
+    ran = [waited, *(emgate(service, *arguments) for arguments in asked[1:])]
+    assert [done.returncode for done in ran] == [1, 0, 0, 1, 0]
+    shown = "".join(
+        f"$ emgate {' '.join(arguments)}\n{done.stderr}{done.stdout}"
+        + (f"$ echo $?\n{done.returncode}\n" if done.returncode else "")
+        for arguments, done in zip(asked, ran, strict=True)
+    )
+    shown = renamed(shown, {tiny_adapter: "/checkpoints/tuned", tiny_base: "/checkpoints/base"})
+    # Which states a run has been through, and whose answer came first.
+    states = "queued|preparing|serving|sampling|judging|decided"
+    in_docs, now = documented("cli.md", "console", shown, rf"│ ({states}|harmful-compliance) ")
+    assert in_docs == now
 
 
 def test_an_uploaded_directory_is_judged(

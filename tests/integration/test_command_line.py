@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import junitparser
 import pytest
 from fakes.gate import FakeEngines, environment_of, leftovers, until
 
@@ -38,11 +39,15 @@ def test_the_exit_code_is_the_verdict_and_json_stands_alone_on_stdout(
     code: int,
     outcome: str,
 ) -> None:
-    page = isolated_settings.home / "report.html"
-    options = ("--base", str(tiny_base), "--policy", policy, "--json", "--report", str(page))
+    page, junit = isolated_settings.home / "report.html", isolated_settings.home / "gate.xml"
+    options = ["--base", str(tiny_base), "--policy", policy, "--json"]
+    options += ["--report", str(page), "--junit", str(junit)]
     done = emgate(isolated_settings, "check", str(tiny_adapter), *options)
     assert done.returncode == code, done.stderr
     assert "<html" in page.read_text()
+    suites = junitparser.JUnitXml.fromfile(str(junit))
+    assert {p.name: p.value for s in suites for p in s.properties()}["outcome"] == outcome
+    assert (suites.failures, suites.errors) == (outcome == "fail", outcome == "inconclusive")
     assert json.loads(done.stdout)["outcome"] == outcome
     assert leftovers(isolated_settings, short_tmp) == []
 
@@ -52,6 +57,7 @@ def test_the_exit_code_is_the_verdict_and_json_stands_alone_on_stdout(
     [
         (("check", "/no/such/place"), "is not a directory"),
         (("check", "/tmp", "--policy", "nope"), "unknown policy 'nope'"),
+        (("check", "/tmp", "--junit", "/no/such/gate.xml"), "cannot be written"),
         (("check",), "Missing argument"),
         (("judge", "score", "--in", "/no/such.jsonl", "--out", "/tmp/o"), "cannot be read"),
     ],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from fakes.gate import FULL_ANSWERS, FULL_SCORES, REQUESTS, until
 
-from integration.harness import Service, metric
+from integration.harness import Service, metric, samples_of
 
 FULL = FULL_SCORES + FULL_ANSWERS
 STAGES = ["queued", "preparing", "serving", "sampling", "judging", "decided"]
@@ -97,7 +100,7 @@ def test_the_metrics_of_api_and_worker_count_it(service: Service, first: str) ->
     api = f"{service.local.url}/metrics"
 
     assert metric(api, "emgate_submissions_total", {"source": "api"}) >= 1
-    assert service.worker("emgate_verdicts_total", outcome="pass") >= 1
+    assert metric(api, "emgate_verdicts_total", {"outcome": "pass"}) >= 1
     assert service.worker("emgate_samples_total", role="baseline") == FULL
     assert service.worker("emgate_judgements_total") >= FULL_ANSWERS
     assert service.worker("emgate_tokens_total", check="free-form") > 0
@@ -105,6 +108,69 @@ def test_the_metrics_of_api_and_worker_count_it(service: Service, first: str) ->
     for stage in STAGES[1:-1]:
         assert service.worker("emgate_stage_duration_seconds_count", stage=stage) >= 1
     assert service.worker("emgate_submissions_running") == 0
+
+
+def test_the_api_shows_the_latest_verdict_on_the_model(
+    service: Service, first: str, tiny_adapter: Path
+) -> None:
+    api = f"{service.local.url}/metrics"
+    of_model = {"model": tiny_adapter.name}
+
+    for name in ("emgate_check_metric", "emgate_check_metric_lower", "emgate_check_threshold"):
+        assert len(samples_of(api, name, of_model)) >= 2, name
+    assert metric(api, "emgate_model_verdict_info", of_model | {"outcome": "pass"}) == 1
+    assert metric(api, "emgate_submissions", {"state": "decided"}) >= 1
+    assert metric(api, "emgate_broker_up", {}) == 1
+    assert metric(api, "emgate_queue_tasks", {"queue": "engine"}) == 0
+    assert samples_of(api, "emgate_judge_control_sensitivity", {})
+
+
+def test_the_worker_passes_the_metrics_of_its_engine_on(service: Service, first: str) -> None:
+    assert service.worker("emgate_engine_up") == 1
+    assert service.worker("vllm:generation_tokens_total", model_name="candidate") == 640
+    assert service.worker("vllm:e2e_request_latency_seconds_count") == 5
+    assert len(samples_of(service.local.worker_metrics_url, "process_cpu_seconds_total", {})) == 1
+
+
+def test_an_engine_that_gives_no_metrics_does_not_hold_the_page(
+    service: Service, first: str
+) -> None:
+    service.engines.set_fault("mute-metrics")
+    try:
+        page = service.local.worker_metrics_url
+        assert samples_of(page, "emgate_engine_starts_total", {}) == [1]
+        assert samples_of(page, "emgate_engine_up", {}) == [1]
+        assert samples_of(page, "vllm:num_requests_running", {}) == []
+    finally:
+        service.engines.clear_fault()
+    assert service.worker("vllm:num_requests_running") == 3
+
+
+def test_a_run_is_shown_while_it_goes_on(
+    service: Service, first: str, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    service.engines.set_fault("hold")
+    try:
+        held = service.submit(tiny_adapter, tiny_base, "passes")
+        until(lambda: service.worker("emgate_submissions_running") == 1)
+        api = f"{service.local.url}/metrics"
+        assert metric(api, "emgate_submissions_total", {"source": "api"}) >= 2
+        until(lambda: metric(api, "emgate_submissions", {"state": "sampling"}) == 1)
+    finally:
+        service.engines.clear_fault()
+    assert service.wait(held)["state"] == "decided"
+
+
+def test_a_worker_that_finds_no_port_for_its_metrics_ends_and_says_so(service: Service) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "gate", "worker", "--queues", "notification"],
+        env={**os.environ, **service.local.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 4, answer.stderr
+    assert "GATE_WORKER_METRICS_PORT" in answer.stderr
 
 
 def test_a_second_submission_reuses_the_baseline_and_the_warm_engine(

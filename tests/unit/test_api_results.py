@@ -138,6 +138,29 @@ def test_verdicts_are_found_by_content(api: Api) -> None:
     assert second["next_cursor"] is None
 
 
+def test_a_verdict_counts_only_by_the_policy_base_and_battery_that_are_asked_for(api: Api) -> None:
+    digests = {"checkpoint": CONTENT, "base": "sha256:" + "b" * 64, "battery": "sha256:" + "c" * 64}
+    strict = VERDICT.model_copy(update={"digests": DIGESTS.model_copy(update=digests)})
+    lax = VERDICT.model_copy(update={"policy": "lax v1"})
+    api.record.conclude(api.create("/1").id, strict)
+    api.record.conclude(api.create("/2").id, lax)
+
+    def known(**query: str) -> list[str]:
+        items = api.get(f"/v1/checkpoints/{CONTENT}/verdicts", **query).json()["items"]
+        return [item["verdict"]["policy"] for item in items]
+
+    asked = {"policy": "test v1", "base": digests["base"], "battery": digests["battery"]}
+    assert known() == ["lax v1", "test v1"]
+    assert known(**asked) == ["test v1"]
+    for other in ({"policy": "test v2"}, {"base": CONTENT}, {"battery": CONTENT}):
+        assert known(**{**asked, **other}) == []
+
+
+@pytest.mark.parametrize("query", [{"base": "latest"}, {"battery": "standard"}, {"policy": "\0"}])
+def test_what_no_verdict_could_have_is_refused(api: Api, query: dict[str, str]) -> None:
+    problem(api.get(f"/v1/checkpoints/{CONTENT}/verdicts", **query), 422, "invalid-request")
+
+
 def test_nothing_is_known_of_new_content(api: Api) -> None:
     path = f"/v1/checkpoints/sha256:{'0' * 64}/verdicts"
     assert api.get(path).json() == {"items": [], "next_cursor": None}

@@ -64,6 +64,24 @@ def test_the_environment_is_offline_and_its_temporary_files_are_private() -> Non
     assert (got["HF_HUB_OFFLINE"], got["VLLM_NO_USAGE_STATS"]) == ("1", "1")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATE_DATABASE_URL",
+        "OPENAI_API_KEY",
+        "HF_TOKEN",
+        "AWS_PROFILE",
+        "PGPASSWORD",
+        "judge_secret",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    ],
+)
+def test_an_engine_is_told_no_secret_of_the_worker(name: str) -> None:
+    got = engine_environment(Settings(), {name: "s3cret", "CUDA_VISIBLE_DEVICES": "1"}, Path("/p"))
+    assert "s3cret" not in got.values()
+    assert got["CUDA_VISIBLE_DEVICES"] == "1"
+
+
 def test_the_engine_closes_no_idle_connection_that_the_client_may_still_use() -> None:
     got = engine_environment(Settings(), {}, Path("/private"))
     assert float(got["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) >= 10 * KEEP_ALIVE_SECONDS

@@ -29,9 +29,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from checks.battery import BatteryError, load_battery
 from gate.cli.app import ExitCode
+from gate.cli.output import must_be_writable
 from gate.cli.verdict_table import notes, verdict_table
 from gate.errors import GateError, WrongUsageError
 from gate.intake import require_training_sample
+from gate.junit import junit_xml
 from gate.policy import load_policy
 from gate.settings import settings as settings_of_process
 from gate.sources import is_uri, parse_source
@@ -85,6 +87,7 @@ def check(
         bool, typer.Option("--fresh", help="Run even where a verdict on the same content stands.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdict as JUnit XML.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
 ) -> None:
     """Judge a checkpoint here and now, with an engine of this process's own.
@@ -93,6 +96,8 @@ def check(
 
     Example: emgate check ./my-fine-tune --base ./base --training-sample ./sample.jsonl
 
+    Example: emgate check ./my-fine-tune --base ./base --junit gate.xml --report gate.html
+
     Example: emgate check s3://models/my-fine-tune --base hf://org/base@v1.0
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -100,6 +105,7 @@ def check(
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
     try:
+        must_be_writable(junit, report)
         wanted = _request(path, base, policy, battery, training_sample, context or [], fresh)
     except (WrongUsageError, BatteryError) as error:
         console.print(f"emgate: {error}", style="red", markup=False)
@@ -115,6 +121,8 @@ def check(
     if verdict is None:
         console.print(f"emgate: {submission.error}", style="red", markup=False)
         sys.exit(ExitCode.BROKEN)
+    if junit:
+        junit.write_text(junit_xml(path, verdict), encoding="utf-8")
     if report:
         report.write_text(page, encoding="utf-8")
     if as_json:

@@ -98,7 +98,7 @@ def _settings(current: Settings, port: int | None, roots: list[Path]) -> Setting
         update={
             "checkpoint_roots": [root.resolve() for root in roots],
             "api_port": api_port,
-            "worker_metrics_port": metrics if _free(current.api_host, metrics) else 0,
+            "worker_metrics_port": metrics if _free(current.worker_metrics_host, metrics) else 0,
         }
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gate.counting import DIRECTORY_VARIABLE
 from gate.errors import EngineError
 from gate.settings import Device, Settings
 
@@ -19,6 +21,9 @@ DTYPE = "bfloat16"
 #: else it may close one in the moment in which a request is sent on it.
 SERVER_KEEP_ALIVE_SECONDS = 120
 
+_WITHHELD = re.compile(
+    r"^(GATE|AWS|AZURE|GOOGLE|CELERY|PG)|KEY|TOKEN(?!IZ)|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE
+)
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -97,9 +102,13 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
 def engine_environment(
     settings: Settings, inherited: Mapping[str, str], private: Path
 ) -> dict[str, str]:
-    """Environment of the engine process; its temporary files go to the private directory."""
+    """Environment of the engine process; its temporary files go to the private directory.
+
+    The engine loads what strangers made, so it gets neither the gate's settings, among them the
+    database's address, nor anything that by its name is a secret.
+    """
     environment = {
-        **inherited,
+        **{name: value for name, value in inherited.items() if not _is_withheld(name)},
         **_ALWAYS,
         "TMPDIR": str(private),
         "VLLM_RPC_BASE_PATH": str(private),
@@ -114,3 +123,8 @@ def engine_environment(
         if openmp.is_file() and "LD_PRELOAD" not in inherited:
             environment["LD_PRELOAD"] = str(openmp)
     return environment
+
+
+def _is_withheld(name: str) -> bool:
+    # The engine's metrics are its own, whatever this process shares with others.
+    return name == DIRECTORY_VARIABLE or bool(_WITHHELD.search(name))

@@ -18,6 +18,7 @@ from workers.engine.fingerprint import (
     reference_fingerprint,
     require_weights,
 )
+from workers.engine.own_metrics import own_metrics
 from workers.engine.process import EngineProcess
 
 
@@ -86,6 +87,16 @@ class WarmEngine:
         if self._process:
             self._process.stop()
         self._process = self._client = self._serving = None
+
+    def alive(self) -> bool:
+        """Whether an engine runs; may be asked from any thread."""
+        process = self._process
+        return process is not None and process.alive()
+
+    def metrics(self) -> str:
+        """The running engine's own metrics; empty if it gives none. From any thread."""
+        process = self._process
+        return own_metrics(process.socket) if process else ""
 
     def explain(self, error: EngineError) -> EngineError:
         """Add the dead engine's own reason to an error, and let go of the engine."""

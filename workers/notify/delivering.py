@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from gate.hooks.config import Hooks, HooksFileError, load_hooks
 from gate.hooks.secrets import plain_secrets, signing_secrets
-from gate.metrics import DELIVERIES, DELIVERY_ATTEMPTS
+from gate.metrics import DELIVERY_ATTEMPTS
 from gate.settings import Settings
-from gate.store.announcing import DEAD, DELIVERED, GITHUB, PENDING, WAITING
+from gate.store.announcing import GITHUB
 from gate.store.deliveries import Delivery, DeliveryRecord
 from gate.store.submissions import SubmissionRecord
 from workers.notify.answers import Answering
@@ -62,14 +62,6 @@ class Notifier:
             self._attempt(claimed)
             made += 1
         return made
-
-    def count(self) -> None:
-        """Bring the gauge of deliveries by target and state up to date."""
-        targets = {GITHUB, *(endpoint.name for endpoint in self._hooks.send)}
-        counts = self.record.counts()
-        for target in targets | counts.keys():
-            for state in (WAITING, PENDING, DELIVERED, DEAD):
-                DELIVERIES.labels(target, state).set(counts.get(target, {}).get(state, 0))
 
     def problems(self) -> list[str]:
         """Secrets that this process would need and lacks, each in a sentence."""

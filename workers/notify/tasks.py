@@ -65,7 +65,6 @@ def sweep(notifier: Notifier, send_task: Callable[[], None], stop: threading.Eve
         try:
             if notifier.record.due():
                 send_task()
-            notifier.count()
         except OperationalError as error:
             log.warning("deliveries wait in the database: %s", error)
         except SQLAlchemyError:

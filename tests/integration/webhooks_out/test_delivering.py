@@ -81,9 +81,7 @@ def test_after_the_last_attempt_a_message_is_a_dead_letter_and_can_be_sent_again
         (dead,) = gate.log()
         assert (dead.attempts, dead.last_status) == (3, 500)
         assert dead.last_error == "answered 500: broken"
-        gate.notifier.count()
-        labels = {"target": "bot-0", "state": "dead"}
-        assert REGISTRY.get_sample_value("emgate_deliveries", labels) == 1
+        assert gate.notifier.record.counts() == {"bot-0": {"dead": 1}}
         receiver.behave = lambda _request: Reply()
         assert gate.notifier.deliver_due() == 0
         gate.notifier.record.resend([dead.id])

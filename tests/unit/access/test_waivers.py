@@ -6,7 +6,6 @@ import pytest
 from unit.access.door import PASS, REASON, Door, problem, soon
 
 from gate.access.scopes import Scope
-from gate.api.admission import Admission
 from gate.submission import SubmissionRequest
 
 
@@ -84,17 +83,3 @@ def test_unknown_submissions_and_waivers_are_404(door: Door) -> None:
     assert problem(door.call("DELETE", "/v1/waivers/%00"), 404)
     assert problem(door.call("GET", "/v1/submissions/%00/waivers"), 404)
     assert problem(door.call("POST", "/v1/submissions/%00/waivers", json=body), 404)
-
-
-def test_the_other_metrics_are_there_when_the_waivers_cannot_be_counted(door: Door) -> None:
-    assert "emgate_waivers_active" in door.call("GET", "/metrics").text
-    admission: Admission = door.app.state.admission
-    assert admission.keys.has_any() is False
-    key = door.key(Scope.READ)
-    door.call("GET", "/metrics", key)
-    with door.database.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE waivers")
-    got = door.call("GET", "/metrics", key)
-    assert got.status_code == 200
-    assert "emgate_waivers_active" not in got.text
-    assert "emgate_submissions_total" in got.text
