@@ -32,7 +32,7 @@ from workers.run import Run
 
 KEY = "sk-only-the-judging-worker-has-it"
 #: What a run waits for a judging worker here, and a postponed submission for its judge.
-WAIT_SECONDS, POSTPONED_SECONDS = 4.0, 1.0
+WAIT_SECONDS, POSTPONED_SECONDS = 5.0, 1.0
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +208,14 @@ def test_without_a_judging_worker_it_waits_and_says_which_one_to_start(
         "start one: emgate worker --queues judging",
     )
     cancelled = service.submit(tiny_adapter, tiny_base, "passes-all")
-    until(lambda: "judgements" in progress(service, cancelled), 120)
+    asked = ("judgements", "gold answers, to calibrate the judge")
+    until(lambda: progress(service, cancelled) in asked, 120)
     assert service.api.post(f"/v1/submissions/{cancelled}/cancel").is_success
     submission_id = service.submit(tiny_adapter, tiny_base, "passes-all")
     until(lambda: postponements(service, submission_id), 120)
     assert "emgate worker --queues judging" in progress(service, submission_id)
-    assert postponements(service, cancelled) == 0
+    (ended,) = service.record.submissions.past_attempts(cancelled)
+    assert ended.endswith("stopped because it is cancelled")
 
     service.local.start_judging()
 
