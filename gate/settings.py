@@ -21,6 +21,23 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class LogFormat(StrEnum):
+    """How log lines look. ``auto``: for a person at a terminal, as JSON anywhere else."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least urgent records that are logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 def _shipped_gold() -> Path:
     # Here, because it loads the statistics, and most commands need the settings only.
     from checks.gold import GOLD_FILE
@@ -53,6 +70,13 @@ class Settings(BaseSettings):
     worker_metrics_port: int = Field(
         default=9101, ge=0, le=65535, description="0 serves no worker metrics"
     )
+
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="log lines of API and workers: json, console, or auto, which is console at a "
+        "terminal and json anywhere else",
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="DEBUG, INFO, WARNING or ERROR")
 
     device: Device = Device.CPU
     engine_command: list[str] = Field(

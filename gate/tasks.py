@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextvars import copy_context
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -54,7 +55,9 @@ class TaskQueue:
         A submission that was not sent is not lost: workers look for waiting ones in the database.
         """
         try:
-            self._app.send_task(
+            # In a context of its own: the instrumentation leaves its span there when this fails.
+            copy_context().run(
+                self._app.send_task,
                 JUDGE_SUBMISSION,
                 args=[submission_id],
                 queue=ENGINE_QUEUE,
@@ -62,7 +65,12 @@ class TaskQueue:
                 retry_policy={"max_retries": 1, "interval_start": 0.2},
             )
         except OperationalError as error:
-            log.warning("submission %s waits in the database: %s", submission_id, error)
+            log.warning(
+                "submission %s waits in the database: %s",
+                submission_id,
+                error,
+                extra={"submission": submission_id},
+            )
             return False
         return True
 

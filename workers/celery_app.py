@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,14 @@ from functools import lru_cache
 from typing import Any
 
 from celery import signals
+from celery.apps import worker as celery_worker
 from prometheus_client import start_http_server
 from sqlalchemy import Engine
 
 from checks.judgement import Judge
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
+from gate.logs import install_logs, line_outside_of_log
 from gate.settings import settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
@@ -80,7 +83,7 @@ def _judge() -> Judge:
 def judge_submission(submission_id: str) -> None:
     """Take the submission that has waited longest to its end; the id is for logs only."""
     taken = _parts().taking.take_next()
-    log.info("called for submission %s, took %s", submission_id, taken)
+    log.info("called for submission %s, took %s", submission_id, taken, extra={"submission": taken})
 
 
 def _jobs() -> list[Job]:
@@ -102,11 +105,14 @@ def _forget_keys(submissions: SubmissionRecord) -> None:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _log(loglevel: int | str, **_: Any) -> None:
-    logging.basicConfig(
-        level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for chatty in ("httpx", "httpcore", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    install_logs("emgate-worker", settings().log_format, loglevel)
+    # Called in signal handlers, where a log must not be locked; it writes past it.
+    celery_worker.safe_say = _say
+
+
+def _say(words: str, _stream: object = None) -> None:
+    log_format, at_terminal = settings().log_format, sys.stderr.isatty()
+    os.write(2, line_outside_of_log("emgate-worker", log_format, at_terminal, words))
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

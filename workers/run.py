@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
+from structlog.contextvars import bound_contextvars
 
 from checks.battery import Battery, BatteryError, load_battery
 from checks.check import Evidence as Answers
@@ -46,6 +47,7 @@ from gate.store.patience import is_passing
 from gate.store.submissions import COMMAND_LINE, SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import TERMINAL, Progress, State, Submission
+from gate.tracing import traces
 from gate.verdict import Digests, Evidence, Finding, Verdict, decide, find, settled
 from workers.checkpoint.fetching import fetched
 from workers.checkpoint.preparation import Prepared, Servable, prepare
@@ -134,16 +136,23 @@ class Run:
         own._transcripts = self._transcripts.under(held.holder, held.seconds)
         own._judges = self._judges.under(held.holder, held.seconds)
         own._require = held.require
-        with self._engine.interruptible(held.require):
-            own._take(held.holder.submission_id, held.worker)
-
-    def _take(self, submission_id: str, worker: str) -> None:
-        submission = self._submissions.get(submission_id)
+        submission = own._submissions.get(held.holder.submission_id)
         if submission.state in TERMINAL:
             return
+        told = {"emgate.submission": submission.id, "emgate.policy": submission.policy}
+        with (
+            traces().span("run", told, submission.traceparent),
+            self._engine.interruptible(held.require),
+        ):
+            own._take(submission, held.worker)
+
+    def _take(self, submission: Submission, worker: str) -> None:
+        submission_id = submission.id
         try:
             attempt = self._submissions.begin_attempt(submission_id, worker)
-            with RUNNING.track_inprogress():
+            traces().note({"emgate.attempt": attempt, "emgate.worker": worker})
+            with RUNNING.track_inprogress(), bound_contextvars(attempt=attempt):
+                log.info("attempt %d begins", attempt)
                 self._attempt(submission, attempt)
         except RunInterruptedError as why:
             log.warning("submission %s: the run stopped: %s", submission_id, why)
@@ -176,6 +185,7 @@ class Run:
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
                 VERDICTS.labels(submission.policy, verdict.outcome).inc()
+                _tell_end(verdict.outcome, f"the verdict is {verdict.outcome}")
             self._watch(State.DECIDED, None)
 
     def _why_given_up(self, submission: Submission) -> str:
@@ -230,6 +240,7 @@ class Run:
                 gold_set=gold.digest if plan.rated else NOT_ASKED,
                 gate=version("em-gate"),
             )
+            traces().note({"emgate.checkpoint": digests.checkpoint, "emgate.base": digests.base})
             standing = self._standing(submission, digests)
             if standing:
                 return standing
@@ -302,7 +313,8 @@ class Run:
                 sampling.take(given.prepared.base, given.baseline, base_asked, "baseline")
                 sampling.take(given.prepared.candidate, given.candidate, asked, "candidate")
                 if plan.rated:
-                    judging.rate((given.baseline, given.candidate), plan.rated)
+                    with traces().span("rating"):
+                        judging.rate((given.baseline, given.candidate), plan.rated)
                 findings = find(given.policy, self._evidence(given, plan, judging))
                 if settled(given.policy, findings):
                     break
@@ -311,7 +323,8 @@ class Run:
             evidence = self._evidence(given, plan, judging)
         # The digest of the judge that was really asked, whatever was described before the run.
         digests = given.digests.model_copy(update={"judge": judging.digest})
-        return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
+        with traces().span("deciding"):
+            return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
 
     def _serve(self, servable: Servable) -> None:
         """Have the engine serve a checkpoint; one that dies meanwhile is started again."""
@@ -371,8 +384,11 @@ class Run:
         self._submissions.move(submission_id, state)
         self._watch(state, None)
         began = time.monotonic()
-        yield
-        STAGE_SECONDS.labels(state).observe(time.monotonic() - began)
+        with bound_contextvars(state=state.value), traces().span(state.value):
+            yield
+            seconds = time.monotonic() - began
+            log.info("%s took %.1f s", state, seconds, extra={"seconds": round(seconds, 3)})
+        STAGE_SECONDS.labels(state).observe(seconds)
 
     def _note(self, submission_id: str, state: State, done: int, total: int, what: str) -> None:
         self._require()
@@ -384,7 +400,13 @@ class Run:
         if self._submissions.move(submission_id, State.FAILED, error=message):
             self._submissions.end_attempt(submission_id, f"failed: {message}")
             SUBMISSIONS_FAILED.labels(reason).inc()
+            _tell_end("failed", f"the gate could not judge: {message}", logging.WARNING)
         self._watch(State.FAILED, None)
+
+
+def _tell_end(outcome: str, words: str, level: int = logging.INFO) -> None:
+    log.log(level, "%s", words, extra={"outcome": outcome})
+    traces().note({"emgate.outcome": outcome})
 
 
 def _is_confined(submission: Submission) -> bool:

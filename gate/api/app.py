@@ -23,6 +23,7 @@ from gate.api.bodies import BodyLimit
 from gate.api.openapi import install_openapi
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
+from gate.api.requests import RequestContext
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
 from gate.hooks.receiving import HookDesk
@@ -74,6 +75,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         monitoring.router,
     ):
         app.include_router(router)
-    # Outermost, so that nothing is read of what is not admitted.
+    # Outside of all that reads, so that nothing is read of what is not admitted.
     install_access(app, settings, database)
+    # Outermost, so that what is refused has its id too.
+    app.add_middleware(RequestContext)
     return app

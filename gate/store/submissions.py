@@ -42,6 +42,7 @@ from gate.submission import (
     Transition,
     states_before,
 )
+from gate.tracing import traces
 from gate.verdict import Verdict
 
 #: Source of submissions that ``emgate check`` runs by itself.
@@ -122,6 +123,7 @@ class SubmissionRecord:
             created_at=now,
             attempts=0,
             postponements=0,
+            traceparent=traces().traceparent(),
         )
         row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
         with Session(self._engine) as session, session.begin():
@@ -462,5 +464,6 @@ def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
         outcome=row.outcome,
         error=row.error,
         standing_since=standing_since,
+        traceparent=row.traceparent,
         transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
     )

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gate.settings import LogLevel
+
 #: Messages that a worker of the queue ``notification`` alone sends at once.
 NOTIFIERS = 4
 
@@ -18,7 +20,9 @@ def worker(
             "notification (messages to others; a run on the same worker delays them)."
         ),
     ] = "engine",
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Default: GATE_LOG_LEVEL, else INFO.")
+    ] = None,
 ) -> None:
     """Run a worker: it owns one engine and judges one submission at a time.
 
@@ -31,7 +35,10 @@ def worker(
     import sys
 
     from gate.cli.app import ExitCode
+    from gate.logs import install_logs
+    from gate.settings import settings
     from gate.tasks import ENGINE_QUEUE, QUEUES
+    from gate.tracing import start_traces
 
     wanted = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = sorted(set(wanted) - set(QUEUES))
@@ -39,17 +46,23 @@ def worker(
         known = ", ".join(QUEUES)
         typer.echo(f"emgate: --queues {queues}: the queues are {known}", err=True)
         sys.exit(ExitCode.USAGE)
+    level = log_level or settings().log_level
+    install_logs("emgate-worker", settings().log_format, level)
+    start_traces("emgate-worker")
+    # After the traces have begun, which change what it imports.
     from workers.celery_app import app
 
     runs = ENGINE_QUEUE in wanted
     app.worker_main(
         [
+            # No banner, which is no record.
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={1 if runs else NOTIFIERS}",
             f"--queues={','.join(wanted)}",
             f"--hostname={'-'.join(wanted)}-{os.getpid()}@{socket.gethostname()}",
-            f"--loglevel={log_level}",
+            f"--loglevel={level}",
             "--without-gossip",
             "--without-mingle",
         ]

@@ -55,6 +55,8 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
         *("--max-num-seqs", str(settings.engine_concurrency)),
         *("--seed", str(settings.engine_seed)),
         *("--generation-config", "vllm"),
+        # A line for every answer that says nothing of it.
+        "--disable-uvicorn-access-log",
     ]
     if settings.device is Device.CPU:
         arguments += ["--enforce-eager"]

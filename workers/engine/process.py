@@ -20,6 +20,7 @@ from gate.metrics import ENGINE_DEATHS, ENGINE_START_SECONDS, ENGINE_STARTS
 from gate.settings import Settings
 from workers.engine.command import engine_command, engine_environment
 from workers.engine.keeper import PID_FILE
+from workers.engine.log import EngineLog
 
 POLL_SECONDS = 0.25
 STOP_SECONDS = 15
@@ -57,6 +58,7 @@ class EngineProcess:
                 env=engine_environment(settings, os.environ, self.directory),
             )
         self._log_reader = self.log.open("rb")
+        self.lines = EngineLog(self.log)
 
     @classmethod
     def start(
@@ -85,6 +87,7 @@ class EngineProcess:
                     ENGINE_DEATHS.inc()
                     raise EngineError(f"the engine died while starting: {self.last_words()}")
                 if self.socket.exists() and _healthy(client):
+                    self.lines.engine_pid = self._engine_group()
                     return
                 if time.monotonic() > deadline:
                     waited = self._settings.engine_start_seconds
@@ -128,6 +131,7 @@ class EngineProcess:
         if group is not None and self._keeper.returncode < 0:
             _kill_group(group)
         self._log_reader.close()
+        self.lines.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _engine_group(self) -> int | None:
