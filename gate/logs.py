@@ -24,7 +24,7 @@ from gate.settings import LogFormat
 
 #: What a record may say of itself beside its message. Other attributes, such as those that
 #: libraries set for handlers of their own, are not shown.
-FIELDS = frozenset({"submission", "policy", "outcome", "seconds", "engine_pid", "thread"})
+FIELDS = frozenset({"submission", "policy", "outcome", "seconds", "engine_pid"})
 #: The order in which every line begins.
 _FIRST = ("timestamp", "level", "service", "logger", "event")
 #: Loggers that say at INFO what nobody needs.
@@ -166,7 +166,7 @@ def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
         return
     name = ended.thread.name if ended.thread else "unknown"
     logging.getLogger(__name__).critical(
-        "a thread was ended by an error",
+        "the thread %s was ended by an error",
+        name,
         exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback),
-        extra={"thread": name},
     )

@@ -83,7 +83,8 @@ def _judge() -> Judge:
 def judge_submission(submission_id: str) -> None:
     """Take the submission that has waited longest to its end; the id is for logs only."""
     taken = _parts().taking.take_next()
-    log.info("called for submission %s, took %s", submission_id, taken, extra={"submission": taken})
+    of_it = {"submission": taken} if taken else {}
+    log.info("called for submission %s, took %s", submission_id, taken, extra=of_it)
 
 
 def _jobs() -> list[Job]:

@@ -75,6 +75,23 @@ def test_a_preload_of_the_operators_own_is_kept() -> None:
     assert got["LD_PRELOAD"] == "mine.so"
 
 
+@pytest.mark.parametrize("form", [["--otlp-traces-endpoint", "http://c"], []])
+def test_the_engine_records_traces_only_when_its_arguments_say_so(form: list[str]) -> None:
+    given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c", "OTEL_SERVICE_NAME": "gate"}
+    got = engine_environment(Settings(engine_arguments=form), given, Path("/private"))
+    told = {name: value for name, value in got.items() if name.startswith("OTEL_")}
+    wanted = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "emgate-engine",
+    }
+    assert told == (wanted if form else {})
+
+
+def test_the_engine_logs_no_line_per_request() -> None:
+    assert "--disable-uvicorn-access-log" in command()
+
+
 def test_engines_on_different_devices_share_no_baseline() -> None:
     fake = {"engine_command": ["fake"]}
     identities = {engine_identity(Settings.model_validate({**fake, "device": d})) for d in Device}

@@ -14,6 +14,8 @@ from gate.settings import Device, Settings
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
 MAX_LORA_RANK = 256
+#: Among the engine's arguments it makes vLLM record traces of its own.
+TRACES_ARGUMENT = "--otlp-traces-endpoint"
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",
@@ -74,7 +76,7 @@ def engine_environment(
 ) -> dict[str, str]:
     """Environment of the engine process; its temporary files go to the private directory."""
     environment = {
-        **inherited,
+        **_without_unwanted_traces(settings, inherited),
         **_ALWAYS,
         "TMPDIR": str(private),
         "VLLM_RPC_BASE_PATH": str(private),
@@ -89,3 +91,14 @@ def engine_environment(
         if openmp.is_file() and "LD_PRELOAD" not in inherited:
             environment["LD_PRELOAD"] = str(openmp)
     return environment
+
+
+def _without_unwanted_traces(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """vLLM's processes would take the gate's variables for their own, and speak another protocol.
+
+    Where its traces are wanted they come by the protocol that the gate speaks too.
+    """
+    if any(a.partition("=")[0] == TRACES_ARGUMENT for a in settings.engine_arguments):
+        protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+        return {protocol: "http/protobuf", **inherited, "OTEL_SERVICE_NAME": "emgate-engine"}
+    return {name: value for name, value in inherited.items() if not name.startswith("OTEL_")}
