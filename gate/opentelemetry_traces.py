@@ -89,7 +89,8 @@ class OpenTelemetryTraces:
         trace.set_tracer_provider(provider)
         self._tracer = trace.get_tracer("emgate", version("em-gate"))
         CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]
-        SQLAlchemyInstrumentor().instrument()
+        # It says that it is for SQLAlchemy before 2.1; a test holds that it works with ours.
+        SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
         HTTPXClientInstrumentor().instrument(
             request_hook=_hide_address, async_request_hook=_hide_address_async
         )

@@ -82,7 +82,7 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong here, and what to do.")
     instance: str = Field(default="", description="The path of the request.")
     request_id: str = Field(
-        default_factory=current_request_id,
+        default="",
         description="Id of the request, as in X-Request-ID and in the gate's log.",
     )
     errors: list[dict[str, str]] = Field(
@@ -223,6 +223,7 @@ def _response(
         status=status,
         detail=detail,
         instance=request.url.path,
+        request_id=current_request_id(),
         errors=errors or [],
     )
     content = problem.model_dump(exclude_defaults=True)

@@ -64,36 +64,36 @@ def outcome(
     tiny_base: Path,
 ) -> Iterator[Outcome]:
     home = tmp_path_factory.mktemp("traced")
-    with collector() as taken, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", taken.endpoint)
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-        with local_service(home, [checkpoint_root], base_checkpoint) as service:
-            answer = service.api.post(
-                f"/v1/submissions?key={SECRET}",
-                json={"checkpoint": str(tiny_base), "base": str(tiny_base), "policy": "passes"},
-                headers={"X-Request-ID": REQUEST_ID},
-            )
-            assert answer.status_code == 202, answer.text
-            submission = answer.json()["id"]
-            assert service.wait(submission)["state"] == "decided"
-            # As Docker and systemd stop it; the rest is stopped by closing.
-            (worker,) = [
-                child
-                for child in psutil.Process(service.local.children["worker"].pid).children()
-                if is_part(child)
-            ]
-            worker.send_signal(signal.SIGTERM)
-            service.local.children["worker"].wait(30)
-            asked = service.engines.events("answer") + service.engines.events("score")
-        logs = service.local.logs
+    with collector() as taken:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", taken.endpoint)
+            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+            with local_service(home, [checkpoint_root], base_checkpoint) as service:
+                answer = service.api.post(
+                    f"/v1/submissions?key={SECRET}",
+                    json={"checkpoint": str(tiny_base), "base": str(tiny_base), "policy": "passes"},
+                    headers={"X-Request-ID": REQUEST_ID},
+                )
+                assert answer.status_code == 202, answer.text
+                submission = answer.json()["id"]
+                assert service.wait(submission)["state"] == "decided"
+                terminate(service.local.children["worker"])
+                asked = service.engines.events("answer") + service.engines.events("score")
         yield Outcome(
             submission,
             answer.headers["X-Request-ID"],
-            records(logs / "api.log"),
-            records(logs / "worker.log"),
+            records(service.local.logs / "api.log"),
+            records(service.local.logs / "worker.log"),
             taken,
             asked,
         )
+
+
+def terminate(keeper: subprocess.Popen[bytes]) -> None:
+    """End what is kept as Docker and systemd do, so that it says what it says then."""
+    (kept,) = [child for child in psutil.Process(keeper.pid).children() if is_part(child)]
+    kept.send_signal(signal.SIGTERM)
+    keeper.wait(30)
 
 
 def test_every_line_of_both_processes_is_a_json_record(outcome: Outcome) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -64,8 +62,8 @@ class InMemory(OpenTelemetryTraces):
 
 
 @pytest.fixture
-def on() -> Iterator[InMemory]:
-    yield InMemory()
+def on() -> InMemory:
+    return InMemory()
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -95,9 +93,7 @@ def test_a_run_that_its_own_task_called_is_below_the_task(on: InMemory) -> None:
     assert list(run.links) == []
 
 
-@pytest.mark.parametrize(
-    "parent", [None, "", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"]
-)
+@pytest.mark.parametrize("parent", [None, "", "nonsense", f"00-{0:032}-{0:016}-01"])
 def test_a_submission_without_a_trace_runs_in_one_of_its_own(
     on: InMemory, parent: str | None
 ) -> None:
