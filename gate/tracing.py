@@ -11,6 +11,7 @@ from gate.errors import WrongUsageError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from sqlalchemy import Engine
 
 #: Setting one of these switches traces on. They and all others are OpenTelemetry's own.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -48,6 +49,9 @@ class Traces(Protocol):
     def watch_api(self, app: FastAPI) -> None:
         """Record a span for every request to the app."""
 
+    def watch_database(self, engine: Engine) -> None:
+        """Record a span for every statement."""
+
 
 class NoTraces:
     """Traces that are off."""
@@ -78,6 +82,9 @@ class NoTraces:
     def watch_api(self, app: FastAPI) -> None:
         """Record nothing."""
 
+    def watch_database(self, engine: Engine) -> None:
+        """Record nothing."""
+
 
 _traces: Traces = NoTraces()
 
@@ -97,8 +104,7 @@ def wanted(environment: Mapping[str, str]) -> str | None:
 def start_traces(service: str, environment: Mapping[str, str] = os.environ) -> None:
     """Switch traces on if they are configured.
 
-    Call it before modules that open databases are imported: the instrumentation replaces the
-    functions that they import.
+    Call it before databases are opened; those that are open already are not watched.
 
     Raises:
         WrongUsageError: they are configured, and the packages are not installed.

@@ -68,6 +68,8 @@ def serve(
     """
     import uvicorn
 
+    from gate.api.app import create_app
+    from gate.cli.listening import may_listen
     from gate.logs import install_logs
     from gate.settings import settings
     from gate.tracing import start_traces, traces
@@ -75,10 +77,6 @@ def serve(
     current = settings()
     install_logs("emgate-api", current.log_format, current.log_level)
     start_traces("emgate-api")
-    # After the traces have begun, which change what these import.
-    from gate.api.app import create_app
-    from gate.cli.listening import may_listen
-
     host = current.api_host if host is None else host
     may_listen(host, current)
     api = create_app(current)

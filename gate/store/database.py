@@ -20,6 +20,7 @@ from gate.store import (  # noqa: F401  (they register their tables)
 )
 from gate.store.fence import install_fence
 from gate.store.tables import Table
+from gate.tracing import traces
 
 #: How long a writer waits for another one, in seconds.
 BUSY_SECONDS = 30
@@ -69,6 +70,7 @@ def connect(url: str) -> Engine:
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
     install_fence(engine)
+    traces().watch_database(engine)
     return engine
 
 

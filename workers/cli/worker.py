@@ -49,7 +49,6 @@ def worker(
     level = log_level or settings().log_level
     install_logs("emgate-worker", settings().log_format, level)
     start_traces("emgate-worker")
-    # After the traces have begun, which change what it imports.
     from workers.celery_app import app
 
     runs = ENGINE_QUEUE in wanted
