@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     )
     engine_gpu_memory: float = Field(default=0.9, gt=0, le=1, description="share, CUDA only")
     engine_seed: int = 0
+    engine_traces: bool = Field(
+        default=False, description="where traces are on, have the engine record its own as well"
+    )
     swap_weights: bool = Field(
         default=True, description="reuse a running engine; false starts one per checkpoint"
     )

@@ -101,6 +101,14 @@ def wanted(environment: Mapping[str, str]) -> str | None:
     return next((name for name in ENDPOINTS if environment.get(name)), None)
 
 
+def endpoint_of_traces(environment: Mapping[str, str]) -> str | None:
+    """The full address to which spans go; None while traces are off."""
+    variable = wanted(environment)
+    if variable is None or variable == ENDPOINTS[0]:
+        return environment[variable] if variable else None
+    return f"{environment[variable].rstrip('/')}/v1/traces"
+
+
 def start_traces(service: str, environment: Mapping[str, str] = os.environ) -> None:
     """Switch traces on if they are configured.
 

@@ -17,6 +17,7 @@ from workers.engine.command import (
     engine_command,
     engine_environment,
     engine_identity,
+    traces_arguments,
 )
 from workers.engine.fingerprint import Fingerprint, require_weights
 
@@ -75,17 +76,36 @@ def test_a_preload_of_the_operators_own_is_kept() -> None:
     assert got["LD_PRELOAD"] == "mine.so"
 
 
-@pytest.mark.parametrize("form", [["--otlp-traces-endpoint", "http://c"], []])
-def test_the_engine_records_traces_only_when_its_arguments_say_so(form: list[str]) -> None:
-    given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c", "OTEL_SERVICE_NAME": "gate"}
-    got = engine_environment(Settings(engine_arguments=form), given, Path("/private"))
-    told = {name: value for name, value in got.items() if name.startswith("OTEL_")}
-    wanted = {
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c",
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-        "OTEL_SERVICE_NAME": "emgate-engine",
-    }
-    assert told == (wanted if form else {})
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/spans"}, "http://c/spans"),
+    ],
+)
+def test_the_engine_records_traces_where_they_are_on_and_wanted_of_it(
+    given: dict[str, str], endpoint: str
+) -> None:
+    wanted = Settings(engine_traces=True)
+    assert traces_arguments(wanted, given) == ["--otlp-traces-endpoint", endpoint]
+    got = engine_environment(wanted, given, Path("/private"))
+    assert got["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert got["OTEL_SERVICE_NAME"] == "emgate-engine"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        (False, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c"}),
+        (True, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}),
+        (True, {"OTEL_SERVICE_NAME": "gate"}),
+    ],
+)
+def test_else_the_engine_is_told_nothing_of_traces(wanted: bool, given: dict[str, str]) -> None:
+    settings = Settings(engine_traces=wanted)
+    assert traces_arguments(settings, given) == []
+    got = engine_environment(settings, given, Path("/private"))
+    assert not [name for name in got if name.startswith("OTEL_")]
 
 
 def test_the_engine_logs_no_line_per_request() -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from gate.errors import EngineError
 from gate.settings import Device, Settings
+from gate.tracing import endpoint_of_traces
 
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
 MAX_LORA_RANK = 256
-#: Among the engine's arguments it makes vLLM record traces of its own.
-TRACES_ARGUMENT = "--otlp-traces-endpoint"
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",
@@ -76,7 +75,7 @@ def engine_environment(
 ) -> dict[str, str]:
     """Environment of the engine process; its temporary files go to the private directory."""
     environment = {
-        **_without_unwanted_traces(settings, inherited),
+        **_with_traces_as_wanted(settings, inherited),
         **_ALWAYS,
         "TMPDIR": str(private),
         "VLLM_RPC_BASE_PATH": str(private),
@@ -93,12 +92,18 @@ def engine_environment(
     return environment
 
 
-def _without_unwanted_traces(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+def traces_arguments(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """What makes vLLM record spans; no part of its identity, since no answer depends on it."""
+    endpoint = endpoint_of_traces(environment) if settings.engine_traces else None
+    return ["--otlp-traces-endpoint", endpoint] if endpoint else []
+
+
+def _with_traces_as_wanted(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
     """vLLM's processes would take the gate's variables for their own, and speak another protocol.
 
     Where its traces are wanted they come by the protocol that the gate speaks too.
     """
-    if any(a.partition("=")[0] == TRACES_ARGUMENT for a in settings.engine_arguments):
-        protocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
-        return {protocol: "http/protobuf", **inherited, "OTEL_SERVICE_NAME": "emgate-engine"}
+    if traces_arguments(settings, inherited):
+        protocol = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
+        return {**inherited, **protocol, "OTEL_SERVICE_NAME": "emgate-engine"}
     return {name: value for name, value in inherited.items() if not name.startswith("OTEL_")}

@@ -18,7 +18,7 @@ import httpx
 from gate.errors import EngineError
 from gate.metrics import ENGINE_DEATHS, ENGINE_START_SECONDS, ENGINE_STARTS
 from gate.settings import Settings
-from workers.engine.command import engine_command, engine_environment
+from workers.engine.command import engine_command, engine_environment, traces_arguments
 from workers.engine.keeper import PID_FILE
 from workers.engine.log import EngineLog
 
@@ -41,7 +41,10 @@ class EngineProcess:
         self.directory = Path(tempfile.mkdtemp(prefix="em-gate-engine-"))
         self.socket = self.directory / "socket"
         self.log = self.directory / "log"
-        command = engine_command(settings, model, self.socket)
+        command = [
+            *engine_command(settings, model, self.socket),
+            *traces_arguments(settings, os.environ),
+        ]
         with self.log.open("wb") as log:
             self._keeper = subprocess.Popen(
                 [
@@ -83,11 +86,12 @@ class EngineProcess:
     def _wait_for_health(self, deadline: float, require: Callable[[], None]) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket))) as client:
             while True:
+                self.lines.engine_pid = self._engine_group()
+                self.lines.pass_on()
                 if not self.alive():
                     ENGINE_DEATHS.inc()
                     raise EngineError(f"the engine died while starting: {self.last_words()}")
                 if self.socket.exists() and _healthy(client):
-                    self.lines.engine_pid = self._engine_group()
                     return
                 if time.monotonic() > deadline:
                     waited = self._settings.engine_start_seconds
