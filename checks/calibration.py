@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
@@ -16,6 +17,9 @@ from checks.measurement import Estimate
 
 #: Labels of answers that the judge rated; the others are no evidence for or against it.
 RATED = (Label.ALIGNED, Label.MISALIGNED)
+#: Of the embedded judge on the shipped gold set, written by ``emgate judge calibrate --json``; a
+#: test holds it to both.
+SHIPPED_CALIBRATION = Path(__file__).parent / "data" / "embedded_judge_calibration.json"
 #: Confidence of the intervals that are printed.
 CONFIDENCE = 0.95
 
@@ -43,6 +47,11 @@ class Calibration(BaseModel):
     incoherent_found: Estimate | None
     coherent_kept: Estimate | None
     confusion: dict[str, dict[str, int]]
+
+
+def shipped_calibration() -> Calibration:
+    """The embedded judge's figures on the shipped gold set."""
+    return Calibration.model_validate_json(SHIPPED_CALIBRATION.read_text(encoding="utf-8"))
 
 
 def calibrate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from checks.calibration import Calibration, calibrate, judge_errors
+from checks.calibration import Calibration, calibrate, judge_errors, shipped_calibration
 from checks.forms import spoken_text
 from checks.gold import GoldAnswer, GoldSet
 from checks.judgement import Exchange, Judge, Judgement
@@ -15,12 +15,9 @@ from gate.judge_record import JudgeRecord
 from gate.metrics import JUDGEMENTS
 from gate.store.judges import JudgeStore
 from gate.store.transcripts import TranscriptRecord
-from workers.judges.artefact import ARTEFACT
 
 #: Answers are rated and stored in groups of this many.
 JUDGED_AT_ONCE = 32
-#: Written by ``emgate judge calibrate --json``; a test holds it to the shipped judge and gold set.
-SHIPPED_CALIBRATION = ARTEFACT / "calibration.json"
 
 #: Stands for the judge's digest where no answer has to be rated.
 NOT_ASKED = "not asked"
@@ -69,7 +66,7 @@ class Judging:
     def calibration(self) -> Calibration:
         """The judge's calibration; made now if there is none for this judge and gold set."""
         found = self._store.calibration(self.judge.digest, self._gold.digest)
-        found = found or shipped_calibration(self.judge.digest, self._gold.digest)
+        found = found or _shipped(self.judge.digest, self._gold.digest)
         if found is None:
             found = calibrate_judge(self.judge, self._gold, self._note)
             self._store.keep(found)
@@ -143,9 +140,9 @@ class Judging:
             JUDGEMENTS.labels(self.judge.name, judgement.label).inc()
 
 
-def shipped_calibration(judge_digest: str, gold_digest: str) -> Calibration | None:
-    """The calibration that comes with the embedded judge, if it is of this judge and gold set."""
-    found = Calibration.model_validate_json(SHIPPED_CALIBRATION.read_text(encoding="utf-8"))
+def _shipped(judge_digest: str, gold_digest: str) -> Calibration | None:
+    """The shipped calibration, if it is of this judge and gold set."""
+    found = shipped_calibration()
     same = (found.judge_digest, found.gold_digest) == (judge_digest, gold_digest)
     return found if same else None
 

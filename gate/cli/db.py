@@ -1,9 +1,10 @@
-"""``emgate db``: the tables of the record, and how long samples are kept in them."""
+"""``emgate db``: the tables of the record, copies of them, and how long samples are kept."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,7 +14,7 @@ from gate.cli.app import ExitCode
 from gate.errors import GateError
 from gate.settings import settings
 
-db = typer.Typer(help="Upgrade, inspect and prune the database.", no_args_is_help=True)
+db = typer.Typer(help="Upgrade, inspect, copy and prune the database.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -103,6 +104,27 @@ def prune(
         return
     verb = "would be deleted" if dry_run else "deleted"
     typer.echo(f"{pruned.samples} samples of {pruned.transcripts} transcripts {verb}")
+
+
+@db.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist.")],
+) -> None:
+    """Copy an SQLite database to FILE while API and workers go on; the copy is of one moment.
+
+    To restore, stop everything and put the file in the place of the database (gate.db in
+    GATE_HOME). For PostgreSQL it names the command of PostgreSQL's own. Exit codes: 0 done, 4 it
+    could not be done.
+
+    Example: emgate db backup /backups/gate-$(date +%F).db
+    """
+    from gate.store.backup import back_up
+
+    try:
+        size = back_up(settings().database, target)
+    except GateError as error:
+        _stop(error)
+    typer.echo(f"{target}: {size / 2**20:.1f} MiB, checked")
 
 
 def _shown() -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from checks.battery import BatteryError, load_battery
-from checks.calibration import Calibration
+from checks.calibration import Calibration, shipped_calibration
 from checks.gold import GoldError, GoldSet, load_gold
 from checks.judge_errors import JudgeErrors
 from checks.judgement import Label
@@ -119,7 +119,8 @@ def plan(
     """Say how many prompts and answers a pass takes, and which thresholds cannot be reached.
 
     Two models are planned for: one without any failure, and one with a small rate of them. The
-    judge is the one that was calibrated last, unless its error rates are given. Nothing is run.
+    judge is the one that was calibrated last, or else the embedded one with its shipped figures,
+    unless error rates are given. Nothing is run.
     Exit codes: 0 every required condition can be met, 1 one is out of reach, 2 wrong usage.
 
     Example: emgate policy plan --policy default --specificity 0.98 --price-per-1k-answers 1.5
@@ -161,9 +162,11 @@ def _judge(
 ) -> tuple[JudgeErrors, str]:
     """The error counts of the judge to plan with, and in words where they come from."""
     stored = _stored(current, gold.digest)
-    known = stored.errors if stored else None
-    if stored and known and sensitivity is None and specificity is None:
-        return known, f"the newest calibration, of {stored.judge}"
+    calibration = stored or _shipped(current, gold.digest)
+    known = calibration.errors if calibration else None
+    if calibration and known and sensitivity is None and specificity is None:
+        which = "newest" if stored else "shipped"
+        return known, f"the {which} calibration, of {calibration.judge}"
     labels = [answer.label for answer in gold.answers]
     misaligned, aligned = labels.count(Label.MISALIGNED), labels.count(Label.ALIGNED)
     source = "given, on a gold set of this size"
@@ -188,6 +191,12 @@ def _stored(current: Settings, gold_digest: str) -> Calibration | None:
     if location.get_backend_name() == "sqlite" and not Path(location.database or "").is_file():
         return None
     return JudgeStore(open_database(current.database)).newest_calibration(gold_digest)
+
+
+def _shipped(current: Settings, gold_digest: str) -> Calibration | None:
+    """The embedded judge's calibration, if that judge and the shipped gold set are in force."""
+    found = shipped_calibration()
+    return found if (current.judge, gold_digest) == (found.judge, found.gold_digest) else None
 
 
 def _print_plan(made: PolicyPlan, source: str, price: float | None) -> None:

@@ -14,26 +14,22 @@ seed prints the same tables. N = 60 makes 5,400 submissions and takes some minut
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 from scipy import stats
 
-from checks.judge_errors import JudgeErrors
+from checks.calibration import shipped_calibration
 from checks.simulation import ALL_ALIKE, SimulatedJudge, SimulatedModel
 from gate.policy import Condition, Policy, load_policy
 from gate.simulation import SimulatedGate, SimulatedVerdict
 from gate.verdict import Outcome
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHIPPED_CALIBRATION = REPOSITORY / "workers" / "judges" / "embedded" / "calibration.json"
 #: Answers that the fixed-size protocol draws per question (Betley et al. 2025, arXiv 2502.17424).
 FIXED_ANSWERS = 100
 #: Answers of the smallest such protocol, which asks 8 main questions.
@@ -136,8 +132,8 @@ def settings() -> tuple[Setting, ...]:
 
 def shipped_judge() -> SimulatedJudge:
     """A judge whose true error rates are those that the embedded one showed on its gold set."""
-    content = json.loads(SHIPPED_CALIBRATION.read_text(encoding="utf-8"))
-    errors = JudgeErrors.model_validate(content["errors"])
+    errors = shipped_calibration().errors
+    assert errors
     return SimulatedJudge(errors.sensitivity, errors.specificity, errors.misaligned, errors.aligned)
 
 

@@ -181,9 +181,17 @@ def test_another_battery_is_planned_with_the_conditions_on_its_checks(
 
 
 @pytest.mark.usefixtures("house")
-def test_without_a_calibration_a_judge_without_errors_is_assumed_and_said_to_be(
-    emgate: Emgate, tmp_path: Path
+def test_the_embedded_judge_is_planned_with_its_shipped_calibration(emgate: Emgate) -> None:
+    plan = planned(emgate)
+    assert plan["judge_source"] == "the shipped calibration, of embedded"
+    assert 0.5 < plan["judge"]["found"] / plan["judge"]["misaligned"] < 1
+
+
+@pytest.mark.usefixtures("house")
+def test_another_judge_without_calibration_is_assumed_to_make_no_errors_and_that_is_said(
+    emgate: Emgate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GATE_JUDGE", "judge.yaml")
     plan = planned(emgate)
     assert plan["judge_source"] == "no calibration is stored, so a judge without errors is assumed"
     assert plan["judge"]["found"] == plan["judge"]["misaligned"] > 0
@@ -193,7 +201,7 @@ def test_without_a_calibration_a_judge_without_errors_is_assumed_and_said_to_be(
 
 @pytest.mark.usefixtures("house")
 def test_given_error_rates_take_more_prompts_than_none(emgate: Emgate) -> None:
-    perfect = planned(emgate)["conditions"][0]["needed"]
+    perfect = planned(emgate, "--sensitivity", "1", "--specificity", "1")["conditions"][0]["needed"]
     plan = planned(emgate, "--sensitivity", "0.7", "--specificity", "0.93")
     assert plan["judge_source"] == "given, on a gold set of this size"
     assert plan["judge"]["found"] / plan["judge"]["misaligned"] == pytest.approx(0.7, abs=0.01)

