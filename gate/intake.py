@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from gate.store.submissions import SubmissionRecord
 from gate.store.tables import Table
 from gate.submission import Submission, SubmissionRequest
 from gate.tasks import TaskQueue
+
+log = logging.getLogger(__name__)
 
 SHIPPED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -48,6 +51,13 @@ def accept(
         real["base"] = admit(wanted.base, settings)
     submission = record.create(
         wanted.model_copy(update=real), source, submitted_by, claim, rows_with
+    )
+    log.info(
+        "submitted by %s: %s under policy %s",
+        submitted_by,
+        submission.checkpoint,
+        submission.policy,
+        extra={"submission": submission.id, "policy": submission.policy},
     )
     queue.send(submission.id)
     return submission

@@ -31,6 +31,23 @@ class Judging(StrEnum):
     QUEUE = "queue"
 
 
+class LogFormat(StrEnum):
+    """How log lines look. ``auto``: for a person at a terminal, as JSON anywhere else."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least urgent records that are logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 def _shipped_gold() -> Path:
     # Here, because it loads the statistics, and most commands need the settings only.
     from checks.gold import GOLD_FILE
@@ -87,6 +104,13 @@ class Settings(BaseSettings):
         description="models whose latest verdict the metrics show, those with the newest ones",
     )
 
+    log_format: LogFormat = Field(
+        default=LogFormat.AUTO,
+        description="log lines of API and workers: json, console, or auto, which is console at a "
+        "terminal and json anywhere else",
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="DEBUG, INFO, WARNING or ERROR")
+
     device: Device = Device.CPU
     engine_command: list[str] = Field(
         default_factory=list,
@@ -105,6 +129,9 @@ class Settings(BaseSettings):
     )
     engine_gpu_memory: float = Field(default=0.9, gt=0, le=1, description="share, CUDA only")
     engine_seed: int = 0
+    engine_traces: bool = Field(
+        default=False, description="where traces are on, have the engine record its own as well"
+    )
     swap_weights: bool = Field(
         default=True, description="reuse a running engine; false starts one per checkpoint"
     )

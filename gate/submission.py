@@ -187,6 +187,7 @@ class Submission(BaseModel):
     outcome: str | None
     error: str | None
     standing_since: str | None = None
+    traceparent: str | None = None
     transitions: list[Transition]
 
     def request(self, training_sample: str | None) -> SubmissionRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextvars import copy_context
 from typing import Any
 
 from celery import Celery
@@ -70,7 +71,9 @@ class TaskQueue:
 
     def _sent(self, task: str, queue: str, argument: Any, expires: float | None = None) -> bool:
         try:
-            self._app.send_task(
+            # In a context of its own: the instrumentation leaves its span there when this fails.
+            copy_context().run(
+                self._app.send_task,
                 task,
                 args=[argument],
                 queue=queue,
@@ -79,8 +82,9 @@ class TaskQueue:
                 retry_policy={"max_retries": 1, "interval_start": 0.2},
             )
         except OperationalError as error:
-            what = argument if isinstance(argument, str) else "answers to be rated"
-            log.warning("not sent to the queue %s: %s: %s", queue, what, error)
+            of_submission = {"submission": argument} if isinstance(argument, str) else {}
+            what = of_submission.get("submission", "answers to be rated")
+            log.warning("not sent to the queue %s: %s: %s", queue, what, error, extra=of_submission)
             return False
         return True
 

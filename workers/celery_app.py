@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from celery import signals
+from celery.apps import worker as celery_worker
 from celery.concurrency.prefork import TaskPool as ForkingPool
 from sqlalchemy import Engine
 
@@ -24,6 +26,7 @@ from gate.cli.app import ExitCode
 from gate.errors import GateError
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
+from gate.logs import install_logs, line_outside_of_log
 from gate.settings import Judging, settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
@@ -88,7 +91,8 @@ def _judge() -> Judge:
 def judge_submission(submission_id: str) -> None:
     """Take the submission that has waited longest to its end; the id is for logs only."""
     taken = _parts().taking.take_next()
-    log.info("called for submission %s, took %s", submission_id, taken)
+    of_it = {"submission": taken} if taken else {}
+    log.info("called for submission %s, took %s", submission_id, taken, extra=of_it)
 
 
 def _jobs() -> list[Job]:
@@ -110,11 +114,14 @@ def _forget_keys(submissions: SubmissionRecord) -> None:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _log(loglevel: int | str, **_: Any) -> None:
-    logging.basicConfig(
-        level=loglevel, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for chatty in ("httpx", "httpcore", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    install_logs("emgate-worker", settings().log_format, loglevel)
+    # Called in signal handlers, where a log must not be locked; it writes past it.
+    celery_worker.safe_say = _say
+
+
+def _say(words: str, _stream: object = None) -> None:
+    log_format, at_terminal = settings().log_format, sys.stderr.isatty()
+    os.write(2, line_outside_of_log("emgate-worker", log_format, at_terminal, words))
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

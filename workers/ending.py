@@ -12,6 +12,7 @@ from gate.settings import Settings
 from gate.store.fence import RunInterruptedError, SubmissionEndedError
 from gate.store.submissions import SubmissionRecord
 from gate.submission import Progress, State, Submission
+from gate.tracing import traces
 from workers.lease import WorkerStoppedError
 from workers.rounds import Note
 
@@ -40,6 +41,7 @@ class Ending:
         if self._submissions.move(submission_id, State.FAILED, error=message):
             self._submissions.end_attempt(submission_id, f"failed: {message}")
             SUBMISSIONS_FAILED.labels(reason).inc()
+            tell_end("failed", f"the gate could not judge: {message}", logging.WARNING)
         self._watch(State.FAILED, None)
 
     def postpone(self, submission: Submission, reason: str) -> None:
@@ -74,3 +76,9 @@ class Ending:
             f"given up after {self._settings.attempts} attempts, each of which was interrupted; "
             f"{told or f'the last one while {submission.state}'}"
         )
+
+
+def tell_end(outcome: str, words: str, level: int = logging.INFO) -> None:
+    """Log how a submission ended, and note it in its trace."""
+    log.log(level, "%s", words, extra={"outcome": outcome})
+    traces().note({"emgate.outcome": outcome})

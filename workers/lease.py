@@ -8,9 +8,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.contextvars import bound_contextvars
 
 from gate.metrics import LEASE_TAKEOVERS
 from gate.store.fence import (
@@ -21,6 +23,7 @@ from gate.store.fence import (
 )
 from gate.store.submissions import SubmissionRecord
 from gate.submission import TERMINAL
+from gate.tracing import traces
 
 log = logging.getLogger(__name__)
 
@@ -80,26 +83,28 @@ def lease(
         LEASE_TAKEOVERS.inc()
     held = Lease(holder, worker, seconds)
     ended = threading.Event()
-    renewing = threading.Thread(
-        target=_renew,
-        args=(record, held, began, min(heartbeat, seconds / 3), ended.wait),
-        name=f"lease-{submission_id}",
-        daemon=True,
-    )
-    renewing.start()
-    try:
-        yield held
-    finally:
-        ended.set()
-        renewing.join()
+    with bound_contextvars(submission=submission_id, worker=worker):
+        renewing = threading.Thread(
+            # A thread has none of what is bound here unless it is given it.
+            target=copy_context().run,
+            args=(_renew, record, held, began, min(heartbeat, seconds / 3), ended.wait),
+            name=f"lease-{submission_id}",
+            daemon=True,
+        )
+        renewing.start()
         try:
-            record.release(submission_id, holder.token)
-        except SQLAlchemyError as error:
-            log.warning(
-                "submission %s: its lease was not given back and has to run out: %s",
-                submission_id,
-                error,
-            )
+            yield held
+        finally:
+            ended.set()
+            renewing.join()
+            try:
+                record.release(submission_id, holder.token)
+            except SQLAlchemyError as error:
+                log.warning(
+                    "submission %s: its lease was not given back and has to run out: %s",
+                    submission_id,
+                    error,
+                )
 
 
 def _renew(
@@ -114,7 +119,8 @@ def _renew(
     while not wait(every):
         began = time.monotonic()
         try:
-            state = record.renew(submission_id, held.holder.token, held.seconds)
+            with traces().unrecorded():
+                state = record.renew(submission_id, held.holder.token, held.seconds)
         except SQLAlchemyError as error:
             log.warning("submission %s: its lease was not renewed: %s", submission_id, error)
             if time.monotonic() - renewed > held.seconds:

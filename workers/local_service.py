@@ -227,4 +227,13 @@ def _free_port() -> int:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return f"{lines[-1]} (see {log})" if lines else f"it left no log in {log}"
+    return f"{_words(lines[-1])} (see {log})" if lines else f"it left no log in {log}"
+
+
+def _words(line: str) -> str:
+    """What a line of a log says, whether it is a record or not."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    return str(record.get("event", line)) if isinstance(record, dict) else line

@@ -15,6 +15,7 @@ from gate.metrics import BASELINE_HITS
 from gate.store.judges import JudgeStore
 from gate.store.transcripts import TranscriptRecord
 from gate.submission import State
+from gate.tracing import traces
 from gate.verdict import Evidence, Finding, Verdict, decide, find, settled
 from workers.assignment import Assignment
 from workers.checkpoint.preparation import Servable
@@ -83,7 +84,8 @@ class Rounds:
                 sampling.take(given.prepared.base, given.baseline, base_asked, "baseline")
                 sampling.take(given.prepared.candidate, given.candidate, asked, "candidate")
                 if plan.rated:
-                    judging.rate((given.baseline, given.candidate), plan.rated)
+                    with traces().span("rating"):
+                        judging.rate((given.baseline, given.candidate), plan.rated)
                 findings = find(given.policy, self._evidence(given, judging))
                 if settled(given.policy, findings):
                     break
@@ -92,7 +94,8 @@ class Rounds:
             evidence = self._evidence(given, judging)
         # The digest of the judge that was really asked, whatever was described before the run.
         digests = given.digests.model_copy(update={"judge": judging.digest})
-        return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
+        with traces().span("deciding"):
+            return decide(given.policy, evidence, digests, stopped_early=not plan.exhausted)
 
     def _serve(self, servable: Servable) -> None:
         """Have the engine serve a checkpoint; one that dies meanwhile is started again."""

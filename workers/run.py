@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
+from structlog.contextvars import bound_contextvars
 
 from checks.battery import BatteryError, load_battery
 from checks.gold import GoldError, load_gold
@@ -34,12 +35,13 @@ from gate.store.patience import is_passing
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import BASELINE, TranscriptRecord
 from gate.submission import COMMAND_LINE, TERMINAL, Progress, State, Submission
+from gate.tracing import traces
 from gate.verdict import Digests
 from workers.assignment import Assignment, Decision
 from workers.checkpoint.fetching import fetched
 from workers.checkpoint.preparation import prepare
 from workers.checkpoint.workspace import workspace
-from workers.ending import Ending, Watch
+from workers.ending import Ending, Watch, tell_end
 from workers.engine.client import no_interruption
 from workers.engine.command import engine_identity
 from workers.engine.warm import WarmEngine
@@ -95,16 +97,23 @@ class Run:
         own._transcripts = self._transcripts.under(held.holder, held.seconds)
         own._judges = self._judges.under(held.holder, held.seconds)
         own._require = held.require
-        with self._engine.interruptible(held.require):
-            own._take(held.holder.submission_id, held.worker)
-
-    def _take(self, submission_id: str, worker: str) -> None:
-        submission = self._submissions.get(submission_id)
+        submission = own._submissions.get(held.holder.submission_id)
         if submission.state in TERMINAL:
             return
+        told = {"emgate.submission": submission.id, "emgate.policy": submission.policy}
+        with (
+            traces().span("run", told, submission.traceparent),
+            self._engine.interruptible(held.require),
+        ):
+            own._take(submission, held.worker)
+
+    def _take(self, submission: Submission, worker: str) -> None:
+        submission_id = submission.id
         try:
             attempt = self._submissions.begin_attempt(submission_id, worker)
-            with RUNNING.track_inprogress():
+            traces().note({"emgate.attempt": attempt, "emgate.worker": worker})
+            with RUNNING.track_inprogress(), bound_contextvars(attempt=attempt):
+                log.info("attempt %d begins", attempt)
                 self._attempt(submission, attempt)
         except RunInterruptedError as why:
             if isinstance(why, LeaseLostError):
@@ -138,6 +147,7 @@ class Run:
             verdict = decision.verdict
             if self._submissions.conclude(submission_id, verdict, decision.standing_since):
                 self._submissions.end_attempt(submission_id, "gave the verdict")
+                tell_end(verdict.outcome, f"the verdict is {verdict.outcome}")
             self._watch(State.DECIDED, None)
 
     def _judge_checkpoint(self, submission: Submission) -> Decision:
@@ -174,6 +184,7 @@ class Run:
                 gold_set=gold.digest if plan.rated else NOT_ASKED,
                 gate=version("em-gate"),
             )
+            traces().note({"emgate.checkpoint": digests.checkpoint, "emgate.base": digests.base})
             standing = self._standing(submission, digests)
             if standing:
                 return standing
@@ -242,8 +253,11 @@ class Run:
         self._submissions.move(submission_id, state)
         self._watch(state, None)
         began = time.monotonic()
-        yield
-        STAGE_SECONDS.labels(state).observe(time.monotonic() - began)
+        with bound_contextvars(state=state.value), traces().span(state.value):
+            yield
+            seconds = time.monotonic() - began
+            log.info("%s took %.1f s", state, seconds, extra={"seconds": round(seconds, 3)})
+        STAGE_SECONDS.labels(state).observe(seconds)
 
     def _note(self, submission_id: str, state: State, done: int, total: int, what: str) -> None:
         self._require()

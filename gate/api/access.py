@@ -16,6 +16,7 @@ from gate.access.keys import redact
 from gate.access.scopes import scope_needed
 from gate.api.admission import Admission, Call, Refused
 from gate.api.problems import MEDIA_TYPE, Problem, problem_responses, problem_type
+from gate.api.requests import current_request_id
 from gate.settings import Settings
 
 #: What a refused WebSocket is closed with: policy violation.
@@ -110,6 +111,7 @@ def _problem(refused: Refused, path: str) -> JSONResponse:
         status=refused.status,
         detail=refused.detail,
         instance=redact(path),
+        request_id=current_request_id(),
     )
     return JSONResponse(
         problem.model_dump(exclude_defaults=True),

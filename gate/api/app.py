@@ -24,6 +24,7 @@ from gate.api.http_metrics import HttpMetrics
 from gate.api.openapi import install_openapi
 from gate.api.parts import Parts
 from gate.api.problems import install_problems
+from gate.api.requests import RequestContext
 from gate.hooks.config import load_hooks
 from gate.hooks.outbox import Outbox
 from gate.hooks.receiving import HookDesk
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     # Around all of it, so that nothing is read of what is not admitted.
     install_access(app, settings, database)
-    # Outermost: what is refused is counted too.
+    # Outermost: what is refused is counted and has its id too.
     app.add_middleware(HttpMetrics)
+    app.add_middleware(RequestContext)
     return app

@@ -18,6 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from gate.api.requests import REQUEST_ID, current_request_id
+
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
@@ -25,6 +27,8 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:emgate:problem:"
 #: What ``Retry-After`` says while the database does not answer, in seconds.
 RETRY_SECONDS = 5
+#: Marks an exception that is in the log.
+LOGGED = "__logged__"
 
 
 def problem_type(title: str) -> str:
@@ -77,6 +81,10 @@ class Problem(BaseModel):
     status: int = Field(description="HTTP status.")
     detail: str = Field(description="What was wrong here, and what to do.")
     instance: str = Field(default="", description="The path of the request.")
+    request_id: str = Field(
+        default="",
+        description="Id of the request, as in X-Request-ID and in the gate's log.",
+    )
     errors: list[dict[str, str]] = Field(
         default_factory=list, description="For wrong input: each place and what is wrong there."
     )
@@ -154,12 +162,26 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def on_bug(request: Request, error: Exception) -> JSONResponse:
         log.exception("unhandled error", exc_info=error)
+        # The server logs it once more when it gets it, since the exception goes on to it.
+        error.__dict__[LOGGED] = True
         return _response(
             request,
             INTERNAL_ERROR.status,
             INTERNAL_ERROR.title,
-            "An internal error occurred; it is in the log.",
+            "An internal error occurred; it is in the log, with the id of this request.",
+            # Answered outside of the middleware that sends the id else.
+            headers={REQUEST_ID: current_request_id()},
         )
+
+    server_log = logging.getLogger("uvicorn.error")
+    if _is_new not in server_log.filters:
+        server_log.addFilter(_is_new)
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """Whether a record tells of an error that is not in the log yet."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not hasattr(error, LOGGED)
 
 
 _TITLES = {
@@ -201,6 +223,7 @@ def _response(
         status=status,
         detail=detail,
         instance=request.url.path,
+        request_id=current_request_id(),
         errors=errors or [],
     )
     content = problem.model_dump(exclude_defaults=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -14,6 +15,8 @@ import typer
 from gate.cli.lazy import LazyGroup
 from gate.errors import WrongUsageError
 from gate.secret_files import load_secret_files
+
+log = logging.getLogger(__name__)
 
 #: Entry point group of further commands: a Typer app or a function each.
 COMMAND_GROUP = "emgate.commands"
@@ -76,9 +79,13 @@ def serve(
     from gate.cli.listening import may_listen
     from gate.counting import counting_together
     from gate.hooks.config import load_hooks
+    from gate.logs import install_logs
     from gate.settings import settings
+    from gate.tracing import start_traces
 
     current = settings()
+    install_logs("emgate-api", current.log_format, current.log_level)
+    start_traces("emgate-api")
     host = current.api_host if host is None else host
     processes = current.api_processes if processes is None else processes
     may_listen(host, current)
@@ -86,12 +93,13 @@ def serve(
     load_hooks(current.hooks_file)
     with counting_together(processes):
         uvicorn.run(
-            "gate.api.app:create_app",
+            "gate.api.process:app_of_process",
             factory=True,
             workers=processes,
             host=host,
             port=current.api_port if port is None else port,
-            log_level="info",
+            # Its loggers have no handlers of their own then, and ours gets their records.
+            log_config=None,
             # The peer is who connects, whatever a header says: see gate/access/loopback.py.
             proxy_headers=False,
             timeout_worker_healthcheck=_HUNG_SECONDS,
@@ -111,7 +119,15 @@ def main() -> None:
         # What a command did not say itself: settings and files that cannot be used.
         typer.echo(f"emgate: {error}", err=True)
         sys.exit(ExitCode.USAGE)
-    except Exception:  # noqa: BLE001 (whatever it is, it is shown and ends the command)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is shown and ends the command)
         # Python's own exit code of a crash is 1, which says that the checkpoint failed.
-        traceback.print_exc()
+        _show_crash(error)
         sys.exit(ExitCode.BROKEN)
+
+
+def _show_crash(error: Exception) -> None:
+    """As a record in a service, else as Python does."""
+    if logging.getLogger().handlers:
+        log.critical("emgate ends: %s", error, exc_info=error)
+    else:
+        traceback.print_exc()

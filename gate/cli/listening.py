@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
-
-import typer
 
 from gate.access.start import hint_without_active_key, require_key_to_listen
 from gate.cli.administration import administration
 from gate.settings import Settings
 from gate.store.keys import KeyStore
+
+log = logging.getLogger(__name__)
 
 
 def may_listen(host: str, current: Settings) -> None:
@@ -18,4 +19,4 @@ def may_listen(host: str, current: Settings) -> None:
         found = KeyStore(database).all()
         require_key_to_listen(host, found, current.keys_required)
     if hint := hint_without_active_key(found, datetime.now(UTC)):
-        typer.echo(f"emgate: {hint}", err=True)
+        log.warning(hint)

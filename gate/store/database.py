@@ -20,6 +20,7 @@ from gate.store import (  # noqa: F401  (they register their tables)
 )
 from gate.store.fence import install_fence
 from gate.store.tables import Table
+from gate.tracing import traces
 
 #: How long a writer waits for another one, in seconds.
 BUSY_SECONDS = 30
@@ -50,6 +51,8 @@ def open_database(url: str) -> Engine:
 def connect(url: str) -> Engine:
     """An engine for the database, whatever tables it has.
 
+    Its errors name statements without their values, which are a model's words and worse.
+
     Raises:
         GateError: the URL is wrong, or of a database other than SQLite and PostgreSQL.
     """
@@ -57,13 +60,17 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
     else:
         engine = create_engine(
-            parsed, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS}
+            parsed,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={"connect_timeout": CONNECT_SECONDS},
         )
     install_fence(engine)
+    traces().watch_database(engine)
     return engine
 
 

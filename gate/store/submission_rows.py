@@ -20,6 +20,7 @@ from gate.submission import (
     SubmissionRequest,
     Transition,
 )
+from gate.tracing import traces
 
 
 def write_new(
@@ -47,6 +48,7 @@ def write_new(
         created_at=now,
         attempts=0,
         postponements=0,
+        traceparent=traces().traceparent(),
     )
     row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
     _insert(session, row)
@@ -81,6 +83,7 @@ def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
         outcome=row.outcome,
         error=row.error,
         standing_since=standing_since,
+        traceparent=row.traceparent,
         transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
     )
 

@@ -111,6 +111,8 @@ class SubmissionRow(Table):
     attempts: Mapped[int] = mapped_column(default=0)
     postponements: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    #: The request that made it, for traces; whichever worker takes it goes on with this trace.
+    traceparent: Mapped[str | None]
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)

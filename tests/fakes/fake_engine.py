@@ -157,7 +157,7 @@ class Engine:
     def healthy(self) -> bool:
         return not self.broken and self.control.fault("never-healthy") is None
 
-    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         question = body["messages"][-1]["content"]
         with self.lock:
             done = self.answered
@@ -173,7 +173,7 @@ class Engine:
             time.sleep(POLL_SECONDS)
         chosen = int(hashlib.sha256(question.encode()).hexdigest(), 16) % len(ANSWERS)
         words = ANSWERS[chosen]
-        self.control.note("answer", question=question, model=str(self.model))
+        self.control.note("answer", question=question, model=str(self.model), headers=headers)
         return {
             "choices": [
                 {"message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
@@ -181,7 +181,7 @@ class Engine:
             "usage": {"completion_tokens": len(words.split())},
         }
 
-    def score(self, body: dict[str, Any]) -> dict[str, Any]:
+    def score(self, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         ids = [int(token) for token in body["prompt"]]
         with self.lock:
             numbers = self.llama.log_likelihoods(ids)
@@ -191,7 +191,7 @@ class Engine:
             {str(token): {"logprob": number, "rank": 1, "decoded_token": "?"}}
             for token, number in zip(ids[1:], numbers, strict=True)
         ]
-        self.control.note("score", tokens=len(ids), model=str(self.model))
+        self.control.note("score", tokens=len(ids), model=str(self.model), headers=headers)
         return {
             "choices": [{"text": "", "finish_reason": "length", "prompt_logprobs": entries}],
             "usage": {"completion_tokens": 1},
@@ -238,12 +238,12 @@ class Handler(BaseHTTPRequestHandler):
         if engine.broken:
             return self._send(500, {"error": "the engine core is dead"})
         if self.path == "/v1/chat/completions":
-            answer = engine.answer(body)
+            answer = engine.answer(body, self._told())
             if engine.broken:
                 return self._send(500, {"error": "the engine core is dead"})
             return self._send(200, answer)
         if self.path == "/v1/completions":
-            return self._send(200, engine.score(body))
+            return self._send(200, engine.score(body, self._told()))
         if self.path == "/collective_rpc":
             return self._send(200, engine.remote_call(body))
         if self.path == "/v1/load_lora_adapter":
@@ -255,6 +255,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/reset_prefix_cache":
             return self._send(200, None)
         return self._send(404, {"error": "unknown path"})
+
+    def _told(self) -> dict[str, str]:
+        """By which names the gate calls this request."""
+        names = ("x-request-id", "traceparent")
+        return {name: value for name in names if (value := self.headers.get(name))}
 
     def _send(self, status: int, body: dict[str, Any] | None) -> None:
         content = b"" if body is None else json.dumps(body).encode()
@@ -308,6 +313,7 @@ def main() -> int:
     Handler.engine = Engine(control, options.model, FakeLlama.load(options.model, spoiled))
     with Server(options.uds, Handler) as server:
         control.note("ready", child=child.pid)
+        print(f"INFO 01-01 00:00:00 [fake] the fake engine serves {options.model}", flush=True)
         server.serve_forever(poll_interval=POLL_SECONDS)
     return 0
 

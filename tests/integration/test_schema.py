@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from sqlalchemy import text
 from gate.errors import GateError
 from gate.store import schema
 from gate.store.database import connect, metadata, open_database
+from gate.store.submissions import SubmissionRecord
 
 
 def emgate(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -131,6 +133,22 @@ def test_the_command_says_how_it_stands_and_upgrades(database_url: str) -> None:
     assert f"upgraded from nothing to {schema.NEWEST}" in first.stdout
     assert "already" in emgate(database_url, "db", "upgrade").stdout
     assert emgate(database_url, "db", "status").returncode == 0
+
+
+def test_submissions_of_the_first_version_are_kept(database_url: str) -> None:
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        command.upgrade(schema.alembic_config(connection), "0001")
+        row = "'sub_1', 'queued', '/c', 'default', '[]', '{}', 'api', false, '2026-01-01', 0, 0"
+        names = "id, state, checkpoint, policy, contexts, metadata, source, fresh, created_at"
+        connection.execute(
+            text(f"INSERT INTO submissions ({names}, attempts, postponements) VALUES ({row})")
+        )
+
+    assert schema.upgrade(engine)
+
+    kept = SubmissionRecord(engine).get("sub_1")
+    assert (kept.checkpoint, kept.traceparent) == ("/c", None)
 
 
 def test_a_database_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:

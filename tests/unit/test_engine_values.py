@@ -18,6 +18,7 @@ from workers.engine.command import (
     engine_command,
     engine_environment,
     engine_identity,
+    traces_arguments,
 )
 from workers.engine.fingerprint import Fingerprint, require_weights
 
@@ -97,6 +98,42 @@ def test_settings_of_the_cpu_do_not_reach_a_gpu_engine() -> None:
 def test_a_preload_of_the_operators_own_is_kept() -> None:
     got = engine_environment(Settings(), {"LD_PRELOAD": "mine.so"}, Path("/private"))
     assert got["LD_PRELOAD"] == "mine.so"
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/spans"}, "http://c/spans"),
+    ],
+)
+def test_the_engine_records_traces_where_they_are_on_and_wanted_of_it(
+    given: dict[str, str], endpoint: str
+) -> None:
+    wanted = Settings(engine_traces=True)
+    assert traces_arguments(wanted, given) == ["--otlp-traces-endpoint", endpoint]
+    got = engine_environment(wanted, given, Path("/private"))
+    assert got["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert got["OTEL_SERVICE_NAME"] == "emgate-engine"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        (False, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c"}),
+        (True, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}),
+        (True, {"OTEL_SERVICE_NAME": "gate"}),
+    ],
+)
+def test_else_the_engine_is_told_nothing_of_traces(wanted: bool, given: dict[str, str]) -> None:
+    settings = Settings(engine_traces=wanted)
+    assert traces_arguments(settings, given) == []
+    got = engine_environment(settings, given, Path("/private"))
+    assert not [name for name in got if name.startswith("OTEL_")]
+
+
+def test_the_engine_logs_no_line_per_request() -> None:
+    assert "--disable-uvicorn-access-log" in command()
 
 
 def test_engines_that_may_answer_differently_share_no_baseline() -> None:

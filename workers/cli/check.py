@@ -34,7 +34,9 @@ from gate.cli.verdict_table import notes, verdict_table
 from gate.errors import GateError, WrongUsageError
 from gate.intake import require_training_sample
 from gate.junit import junit_xml
+from gate.logs import install_logs
 from gate.policy import load_policy
+from gate.settings import LogFormat
 from gate.settings import settings as settings_of_process
 from gate.sources import is_uri, parse_source
 from gate.store.fence import RunInterruptedError
@@ -100,7 +102,7 @@ def check(
 
     Example: emgate check s3://models/my-fine-tune --base hf://org/base@v1.0
     """
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    _log_for_a_person()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
@@ -132,6 +134,14 @@ def check(
         for note in notes(verdict):
             typer.echo(f"- {note}")
     sys.exit(EXIT_CODES[verdict.outcome])
+
+
+def _log_for_a_person() -> None:
+    """Warnings only, and not the engine's: what it died of is in the error."""
+    wanted = settings_of_process().log_format
+    console = LogFormat.CONSOLE if wanted is LogFormat.AUTO else wanted
+    install_logs("emgate-check", console, logging.WARNING)
+    logging.getLogger("workers.engine.log").setLevel(logging.CRITICAL + 1)
 
 
 def _request(

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gate.settings import LogLevel
+
 #: Messages that a worker of the queue ``notification`` alone sends at once.
 NOTIFIERS = 4
 
@@ -20,7 +22,9 @@ def worker(
             "else is on the same worker waits for them."
         ),
     ] = "engine",
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Default: GATE_LOG_LEVEL, else INFO.")
+    ] = None,
 ) -> None:
     """Run a worker. One of runs owns one engine and judges one submission at a time.
 
@@ -41,7 +45,10 @@ def worker(
 
     from gate.cli.app import ExitCode
     from gate.counting import DIRECTORY_VARIABLE
+    from gate.logs import install_logs
+    from gate.settings import settings
     from gate.tasks import ENGINE_QUEUE, JUDGING_QUEUE, QUEUES
+    from gate.tracing import start_traces
 
     wanted = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = sorted(set(wanted) - set(QUEUES))
@@ -60,6 +67,9 @@ def worker(
         _require_judge()
     # A worker counts by itself, whatever it was started from.
     os.environ.pop(DIRECTORY_VARIABLE, None)
+    level = log_level or settings().log_level
+    install_logs("emgate-worker", settings().log_format, level)
+    start_traces("emgate-worker")
     from workers.celery_app import app
 
     ended: list[int | None] = []
@@ -68,12 +78,14 @@ def worker(
     at_once = 1 if {ENGINE_QUEUE, JUDGING_QUEUE} & set(wanted) else NOTIFIERS
     app.worker_main(
         [
+            # No banner, which is no record.
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={at_once}",
             f"--queues={','.join(wanted)}",
             f"--hostname={'-'.join(wanted)}-{os.getpid()}@{socket.gethostname()}",
-            f"--loglevel={log_level}",
+            f"--loglevel={level}",
             "--without-gossip",
             "--without-mingle",
         ]

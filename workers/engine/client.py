@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from structlog.contextvars import get_contextvars
 
 from checks.sample import Elicitation, Mode, Sample
 from gate.errors import EngineError
@@ -211,7 +213,7 @@ class EngineClient:
         self, http: httpx.AsyncClient, path: str, body: dict[str, Any] | None
     ) -> dict[str, Any]:
         try:
-            response = await http.post(path, json=body)
+            response = await http.post(path, json=body, headers={"X-Request-Id": _request_id()})
             response.raise_for_status()
             answer: dict[str, Any] = response.json() if _is_json(response) else {}
         except httpx.HTTPStatusError as error:
@@ -223,6 +225,12 @@ class EngineClient:
             name = type(error).__name__
             raise EngineError(f"the engine gave no answer to {path}: {name} {error}") from error
         return answer
+
+
+def _request_id() -> str:
+    """By which the engine calls a request in its log and traces: the submission, and a number."""
+    submission = get_contextvars().get("submission", "gate")
+    return f"{submission}-{uuid.uuid4().hex[:16]}"
 
 
 def _is_json(response: httpx.Response) -> bool:

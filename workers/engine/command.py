@@ -12,6 +12,7 @@ from pathlib import Path
 from gate.counting import DIRECTORY_VARIABLE
 from gate.errors import EngineError
 from gate.settings import Device, Settings
+from gate.tracing import endpoint_of_traces
 
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
@@ -87,6 +88,8 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
         *("--max-num-seqs", str(settings.engine_concurrency)),
         *("--seed", str(settings.engine_seed)),
         *("--generation-config", "vllm"),
+        # A line for every answer that says nothing of it.
+        "--disable-uvicorn-access-log",
     ]
     if settings.device is Device.CPU:
         arguments += ["--enforce-eager"]
@@ -108,7 +111,9 @@ def engine_environment(
     database's address, nor anything that by its name is a secret.
     """
     environment = {
-        **{name: value for name, value in inherited.items() if not _is_withheld(name)},
+        **_with_traces_as_wanted(
+            settings, {name: value for name, value in inherited.items() if not _is_withheld(name)}
+        ),
         **_ALWAYS,
         "TMPDIR": str(private),
         "VLLM_RPC_BASE_PATH": str(private),
@@ -128,3 +133,20 @@ def engine_environment(
 def _is_withheld(name: str) -> bool:
     # The engine's metrics are its own, whatever this process shares with others.
     return name == DIRECTORY_VARIABLE or bool(_WITHHELD.search(name))
+
+
+def traces_arguments(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """What makes vLLM record spans; no part of its identity, since no answer depends on it."""
+    endpoint = endpoint_of_traces(environment) if settings.engine_traces else None
+    return ["--otlp-traces-endpoint", endpoint] if endpoint else []
+
+
+def _with_traces_as_wanted(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """vLLM's processes would take the gate's variables for their own, and speak another protocol.
+
+    Where its traces are wanted they come by the protocol that the gate speaks too.
+    """
+    if traces_arguments(settings, inherited):
+        protocol = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
+        return {**inherited, **protocol, "OTEL_SERVICE_NAME": "emgate-engine"}
+    return {name: value for name, value in inherited.items() if not name.startswith("OTEL_")}

@@ -18,8 +18,9 @@ import httpx
 from gate.errors import EngineError
 from gate.metrics import ENGINE_DEATHS, ENGINE_START_SECONDS, ENGINE_STARTS
 from gate.settings import Settings
-from workers.engine.command import engine_command, engine_environment
+from workers.engine.command import engine_command, engine_environment, traces_arguments
 from workers.engine.keeper import PID_FILE
+from workers.engine.log import EngineLog
 
 POLL_SECONDS = 0.25
 STOP_SECONDS = 15
@@ -40,7 +41,10 @@ class EngineProcess:
         self.directory = Path(tempfile.mkdtemp(prefix="em-gate-engine-"))
         self.socket = self.directory / "socket"
         self.log = self.directory / "log"
-        command = engine_command(settings, model, self.socket)
+        command = [
+            *engine_command(settings, model, self.socket),
+            *traces_arguments(settings, os.environ),
+        ]
         with self.log.open("wb") as log:
             self._keeper = subprocess.Popen(
                 [
@@ -57,6 +61,7 @@ class EngineProcess:
                 env=engine_environment(settings, os.environ, self.directory),
             )
         self._log_reader = self.log.open("rb")
+        self.lines = EngineLog(self.log)
 
     @classmethod
     def start(
@@ -81,6 +86,8 @@ class EngineProcess:
     def _wait_for_health(self, deadline: float, require: Callable[[], None]) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket))) as client:
             while True:
+                self.lines.engine_pid = self._engine_group()
+                self.lines.pass_on()
                 if not self.alive():
                     ENGINE_DEATHS.inc()
                     raise EngineError(f"the engine died while starting: {self.last_words()}")
@@ -128,6 +135,7 @@ class EngineProcess:
         if group is not None and self._keeper.returncode < 0:
             _kill_group(group)
         self._log_reader.close()
+        self.lines.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _engine_group(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from workers.engine.fingerprint import (
     reference_fingerprint,
     require_weights,
 )
+from workers.engine.log import passing_on
 from workers.engine.own_metrics import own_metrics
 from workers.engine.process import EngineProcess
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,15 @@ class WarmEngine:
     def interruptible(self, require: Callable[[], None]) -> Iterator[None]:
         """While it lasts, whatever this engine does ends with the error that ``require`` raises.
 
+        What the engine writes meanwhile is logged with what is bound here.
+
         An engine that was interrupted in a start is stopped; one in a swap or in answering stays,
         and :meth:`serve` finds out what it can still be used for.
         """
         self._require_wanted = require
         try:
-            yield
+            with passing_on(lambda: self._process.lines if self._process else None):
+                yield
         finally:
             self._require_wanted = no_interruption
 
@@ -137,7 +144,11 @@ class WarmEngine:
             self.stop()
             raise
         self._client = client
+        log.info("started an engine for %s", servable.digest, extra=self._pid())
         return client
+
+    def _pid(self) -> dict[str, int | None]:
+        return {"engine_pid": self._process.lines.engine_pid if self._process else None}
 
     def _swap(self, client: EngineClient, current: _Serving, servable: Servable) -> EngineClient:
         self._serving = None
@@ -148,6 +159,7 @@ class WarmEngine:
             client.load_adapter(_adapter_name(servable.digest), servable.adapter)
         ENGINE_SWAPS.inc()
         self._require(client, servable, before=(current.observed, current.reference))
+        log.info("swapped the engine to %s", servable.digest, extra=self._pid())
         return client
 
     def _require(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
+from structlog.contextvars import bound_contextvars
 
 from gate.hooks.config import Hooks, HooksFileError, load_hooks
 from gate.hooks.secrets import plain_secrets, signing_secrets
@@ -59,7 +60,8 @@ class Notifier:
         """Send what is due until nothing is left; return how many attempts were made."""
         made = 0
         while claimed := self.record.claim(self.lease_seconds, self._settings.notify_at_once):
-            self._attempt(claimed)
+            with bound_contextvars(submission=claimed.submission_id):
+                self._attempt(claimed)
             made += 1
         return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import lru_cache
 from typing import Any
 
@@ -73,7 +74,9 @@ def sweep(notifier: Notifier, send_task: Callable[[], None], stop: threading.Eve
 
 
 def _send_task(app: Celery) -> None:
-    app.send_task(
+    # In a context of its own, as in gate/tasks.py.
+    copy_context().run(
+        app.send_task,
         DELIVER_DUE,
         queue=NOTIFICATION_QUEUE,
         # A task that nobody took by the next sweep is not needed: that sweep sends another one.

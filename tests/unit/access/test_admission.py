@@ -56,7 +56,7 @@ def test_without_a_valid_key_the_answer_is_401_with_a_challenge(
 def test_an_unknown_id_and_a_wrong_secret_get_the_same_answer(door: Door) -> None:
     real, other = door.key(Scope.ADMIN), mint()
     answers = [
-        door.call("GET", "/v1/submissions", forged)
+        door.call("GET", "/v1/submissions", forged, headers={"X-Request-ID": "same"})
         for forged in (other, Presented(real.id, other.secret), Presented(other.id, real.secret))
     ]
     assert len({(a.status_code, a.text, a.headers["www-authenticate"]) for a in answers}) == 1
