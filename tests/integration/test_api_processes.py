@@ -74,7 +74,7 @@ def served(isolated_settings: Settings, short_tmp: Path) -> Iterator[Served]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     made = Served(f"http://127.0.0.1:{port}", psutil.Process(process.pid), short_tmp)
     try:
-        until(lambda: _answers(made.url) or process.poll() is not None)
+        until(lambda: _answers(made.url) or process.poll() is not None, 180)
         assert process.poll() is None, (short_tmp / "api.log").read_text()
         yield made
     finally:
