@@ -13,9 +13,6 @@ import httpx
 import pytest
 from fakes.fake_engine import METRICS
 from fakes.receiver import free_port
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as read_openmetrics,
-)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gate.errors import GateError
@@ -159,12 +156,6 @@ def test_the_first_free_port_is_taken(
     try:
         url = f"http://127.0.0.1:{port + 1}/metrics"
         assert b"vllm:num_requests_running" in httpx.get(url).content
-        # What Prometheus asks for by itself.
-        accepted = "application/openmetrics-text;version=1.0.0"
-        strict = httpx.get(url, headers={"Accept": accepted})
-        assert strict.headers["content-type"].startswith("application/openmetrics-text")
-        found = [family.name for family in read_openmetrics(strict.text)]
-        assert {"vllm:generation_tokens", "vllm:e2e_request_latency_seconds"} <= set(found)
     finally:
         server.shutdown()
         server.server_close()
