@@ -1,4 +1,4 @@
-"""Traces: off, and nothing of OpenTelemetry imported, unless an OTLP endpoint is configured."""
+"""Traces: off, and nothing that records them imported, unless an OTLP endpoint is configured."""
 
 from __future__ import annotations
 
