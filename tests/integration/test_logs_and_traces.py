@@ -217,7 +217,9 @@ from gate.tracing import start_traces
 start_traces("emgate-test")
 import gate.api.app, gate.logs, workers.celery_app
 # The metrics of OpenTelemetry are imported by the client of Redis, if they are installed.
-recording = ("opentelemetry.instrumentation", "opentelemetry.sdk.trace", "gate.opentelemetry_traces")
+recording = (
+    "opentelemetry.instrumentation", "opentelemetry.sdk.trace", "gate.opentelemetry_traces"
+)
 print([name for name in sys.modules if name.startswith(recording)])
 """
 

@@ -13,11 +13,11 @@ from gate.counting import DIRECTORY_VARIABLE
 from gate.errors import EngineError
 from gate.settings import Device, Settings
 from gate.tracing import endpoint_of_traces
+from workers.precision import BFLOAT16, cpu_precision
 
 #: The name under which the engine serves whatever it serves.
 MODEL_NAME = "candidate"
 MAX_LORA_RANK = 256
-DTYPE = "bfloat16"
 #: Seconds for which the engine keeps a connection that is not used; longer than the client does, or
 #: else it may close one in the moment in which a request is sent on it.
 SERVER_KEEP_ALIVE_SECONDS = 120
@@ -46,12 +46,17 @@ def engine_identity(settings: Settings) -> str:
         EngineError: vLLM is not installed.
     """
     told = [
-        DTYPE,
+        precision(settings),
         f"{settings.engine_max_model_len} tokens",
         f"seed {settings.engine_seed}",
         *settings.engine_arguments,
     ]
     return f"{engine_version(settings)} on {settings.device}, {', '.join(told)}"
+
+
+def precision(settings: Settings) -> str:
+    """In which precision the engine computes."""
+    return BFLOAT16 if settings.device is Device.CUDA else cpu_precision()
 
 
 def engine_version(settings: Settings) -> str:
@@ -83,7 +88,7 @@ def engine_command(settings: Settings, model: Path, socket: Path) -> list[str]:
         *("--model", str(model)),
         *("--served-model-name", MODEL_NAME),
         *("--uds", str(socket)),
-        *("--dtype", DTYPE),
+        *("--dtype", precision(settings)),
         *("--max-model-len", str(settings.engine_max_model_len)),
         *("--max-num-seqs", str(settings.engine_concurrency)),
         *("--seed", str(settings.engine_seed)),

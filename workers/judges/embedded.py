@@ -18,6 +18,7 @@ from checks.judgement import Exchange, JudgeError, Judgement
 from workers.judges import artefact
 from workers.judges.layout import Typesetter
 from workers.judges.surface import features, plainly_nonsense
+from workers.precision import FLOAT32, cpu_precision
 
 if TYPE_CHECKING:
     from workers.judges.reader import Reader
@@ -82,6 +83,8 @@ class EmbeddedJudge:
         except Exception as error:  # torch, transformers and tokenizers raise what they like
             raise JudgeError(f"the embedded judge cannot be loaded: {error}") from error
         reader.merge()
+        if cpu_precision() == FLOAT32:
+            reader.float()
         reader.eval()
         return cls(reader, typesetter, settings, digest, threads)
 
