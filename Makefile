@@ -42,7 +42,7 @@ unit: env        ## no process is started; seconds
 	@$(PY) -m pytest tests/unit
 
 integration: env prometheus $(HELM)  ## real broker, database, HTTP and Celery; a fake engine; Prometheus, helm
-	@$(PY) -m pytest tests/integration
+	@$(PY) -m pytest tests/integration -n 3 --dist loadfile
 
 e2e: env         ## real vLLM, real fine-tunes
 	@$(PY) -m pytest tests/e2e -m "not slow"
