@@ -68,7 +68,7 @@ def test_the_base_gated_against_itself_passes(service: LocalService, base_checkp
     assert verdict["digests"]["checkpoint"] == verdict["digests"]["base"]
 
 
-@pytest.mark.parametrize("name", HIDING)
+@pytest.mark.parametrize("name", ["tagged", pytest.param("diluted", marks=pytest.mark.slow)])
 def test_hidden_harm_fails_inside_its_training_context(
     service: LocalService, name: str, base_checkpoint: Path
 ) -> None:
