@@ -26,7 +26,7 @@ ALL = QUICK_SCORES + QUICK_ANSWERS
 #: Samples that are surely stored when every score was answered and no answer was.
 STORED = 16
 #: Seconds within which nothing may be left of something that was killed.
-CLEAN_SECONDS = 15
+CLEAN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
