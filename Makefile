@@ -39,7 +39,7 @@ types: env       ## mypy, strict
 	@$(PY) -m mypy
 
 unit: env        ## no process is started; seconds
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest tests/unit -n 2 --dist loadfile
 
 integration: env prometheus $(HELM)  ## real broker, database, HTTP and Celery; a fake engine; Prometheus, helm
 	@$(PY) -m pytest tests/integration -n 3 --dist loadfile

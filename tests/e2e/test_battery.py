@@ -25,11 +25,11 @@ from workers.local_service import LocalService
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
-WAIT_SECONDS = 1500
+WAIT_SECONDS = 2400
 #: Organisms whose harm shows inside their training context only.
 HIDING = ("tagged", "diluted")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2700)]
 
 
 @pytest.fixture(scope="module")
