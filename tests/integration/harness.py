@@ -184,6 +184,18 @@ class Service:
         return leftovers(self.settings, self.temporary)
 
 
+def emgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user of this gate runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "gate", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=environment_of(settings),
+    )
+
+
 def is_part(process: psutil.Process) -> bool:
     """Whether this child of a keeper is what it keeps, and no orphan that it adopted."""
     try:

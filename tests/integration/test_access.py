@@ -23,6 +23,7 @@ from gate.store.database import open_database
 from gate.store.submissions import SubmissionRecord
 from gate.submission import SubmissionRequest
 from gate.verdict import decide
+from integration.harness import emgate
 from workers.local_service import LocalService, _free_port
 
 FAIL = decide(
@@ -67,17 +68,6 @@ class Api:
 
 def _with(key: str | None, headers: dict[str, str]) -> dict[str, str]:
     return headers | ({"Authorization": f"Bearer {key}"} if key else {})
-
-
-def emgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment_of(settings),
-    )
 
 
 def make_key(settings: Settings, name: str, *scopes: str) -> dict[str, Any]:

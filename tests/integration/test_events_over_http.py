@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,18 +11,12 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 from fakes.gate import environment_of, until
+from fakes.receiver import free_port
 from httpx_sse import connect_sse
 
 from gate.settings import Settings
 from gate.submission import State, SubmissionRequest
 from integration.harness import Record
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
