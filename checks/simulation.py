@@ -62,9 +62,10 @@ class SimulatedModel:
         return self._at(self.rate, quantiles), self._at(self.base, quantiles)
 
     def _at(self, mean: float, quantiles: Shares) -> Shares:
-        if mean in (0.0, 1.0) or self.concentration == ALL_ALIKE:
-            return np.full(len(quantiles), mean)
         first, second = mean * self.concentration, (1 - mean) * self.concentration
+        # A product of the smallest numbers is 0, which no beta distribution has for a parameter.
+        if 0.0 in (first, second) or self.concentration == ALL_ALIKE:
+            return np.full(len(quantiles), mean)
         return np.asarray(special.betaincinv(first, second, quantiles), dtype=np.float64)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from checks.judge_errors import JUDGE_SHARE, JudgeErrors
@@ -23,6 +23,7 @@ from checks.simulation import (
 UNEVEN = 0.2
 
 
+@example(rate=5e-324, concentration=0.05, seed=0)
 @given(st.floats(0, 1), st.floats(0.05, 20), st.integers(0, 2**32))
 def test_the_rates_of_prompts_lie_about_the_rate_of_the_model(
     rate: float, concentration: float, seed: int
