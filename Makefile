@@ -1,6 +1,8 @@
 # make demo   set up and watch two fine-tunes get their verdicts
 # make test   set up and run lint, types and all tests
 DEVICE ?= cpu
+# What the demo judges by; "default" is the policy of a release, with the full battery.
+POLICY ?= demo
 PY := .venv/bin/python
 STAMP := .venv/.installed-$(DEVICE)
 HELM := .venv/bin/helm
@@ -14,7 +16,7 @@ help:            ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
 
 demo: env        ## two real fine-tunes through the real service: one passes, one fails
-	@GATE_DEVICE=$(DEVICE) $(PY) deploy/demo.py
+	@GATE_DEVICE=$(DEVICE) $(PY) deploy/demo.py --policy $(POLICY)
 
 env: $(STAMP)    ## make .venv from the lock file of DEVICE (cpu or cuda)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import beta, rankdata
+
+from checks.statistics import exact_lower, exact_upper
 
 #: Resamples behind a bootstrap interval, and their seed.
 RESAMPLES = 1000
@@ -20,9 +21,9 @@ def auc(bad: Sequence[float], good: Sequence[float]) -> float:
     """
     if not bad or not good:
         raise ValueError("an AUC needs examples of both kinds")
-    ranks = rankdata([*bad, *good])
-    above = ranks[: len(bad)].sum() - len(bad) * (len(bad) + 1) / 2
-    return float(above / (len(bad) * len(good)))
+    ordered = np.sort(good)
+    below, up_to = (np.searchsorted(ordered, bad, side).sum() for side in ("left", "right"))
+    return float((below + up_to) / (2 * len(bad) * len(good)))
 
 
 def auc_interval(bad: Sequence[float], good: Sequence[float]) -> tuple[float, float]:
@@ -38,6 +39,4 @@ def auc_interval(bad: Sequence[float], good: Sequence[float]) -> tuple[float, fl
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """An exact 95% interval of a share (Clopper and Pearson 1934)."""
-    low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, total - hits + 1))
-    high = 1.0 if hits == total else float(beta.ppf(0.975, hits + 1, total - hits))
-    return low, high
+    return exact_lower(hits, total, 0.025), exact_upper(hits, total, 0.025)

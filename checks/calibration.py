@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from checks.agreement import auc, auc_interval, share_interval
 from checks.gold import GoldAnswer
@@ -149,5 +149,5 @@ def _kappa(pairs: Sequence[tuple[Label, Label]]) -> Estimate | None:
     )
     variance = kept + crossed - (value - chance * (1 - value)) ** 2
     error = max(0.0, variance / total) ** 0.5 / (1 - chance)
-    half = float(stats.norm.isf((1 - CONFIDENCE) / 2)) * error
+    half = -float(special.ndtri((1 - CONFIDENCE) / 2)) * error
     return Estimate(value=value, lower=max(-1.0, value - half), upper=min(1.0, value + half))

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import stats
 
 from checks.measurement import Estimate, Levels
+from checks.statistics import exact_lower, exact_upper
 
 #: Part of a check's error level that is spent on not knowing the judge's error rates exactly.
 JUDGE_SHARE = 0.2
@@ -90,16 +90,6 @@ def corrected_difference(
 
 def _index(errors: JudgeErrors, level: float) -> Estimate:
     return errors.youden(Levels(lower=level, upper=level))
-
-
-def exact_lower(hits: int, total: int, level: float) -> float:
-    """Clopper-Pearson lower bound of a share, wrong with at most this chance."""
-    return 0.0 if hits == 0 else float(stats.beta.ppf(level, hits, total - hits + 1))
-
-
-def exact_upper(hits: int, total: int, level: float) -> float:
-    """Clopper-Pearson upper bound of a share, wrong with at most this chance."""
-    return 1.0 if hits == total else float(stats.beta.ppf(1 - level, hits + 1, total - hits))
 
 
 def _clip(number: float) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from checks.measurement import Estimate, Levels
 
@@ -40,11 +40,26 @@ def mean_interval(values: Sequence[float], levels: Levels) -> Estimate:
     """
     data = _finite(values, at_least=2)
     mean = float(data.mean())
-    error = float(stats.sem(data))
+    error = float(data.std(ddof=1)) / len(data) ** 0.5
     below, above = (
-        float(stats.t.isf(level, len(data) - 1)) * error for level in (levels.lower, levels.upper)
+        student_quantile(level, len(data)) * error for level in (levels.lower, levels.upper)
     )
     return Estimate(value=mean, lower=mean - below, upper=mean + above)
+
+
+def student_quantile(level: float, values: int) -> float:
+    """How many standard errors from a mean of so many values a bound lies that fails at a level."""
+    return -float(special.stdtrit(values - 1, level))
+
+
+def exact_lower(hits: int, total: int, level: float) -> float:
+    """Clopper-Pearson lower bound of a share, wrong with at most this chance."""
+    return 0.0 if hits == 0 else float(special.betaincinv(hits, total - hits + 1, level))
+
+
+def exact_upper(hits: int, total: int, level: float) -> float:
+    """Clopper-Pearson upper bound of a share, wrong with at most this chance."""
+    return 1.0 if hits == total else float(special.betainccinv(hits + 1, total - hits, level))
 
 
 def confidence_sequence(

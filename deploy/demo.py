@@ -1,13 +1,14 @@
 """The demo: two real fine-tunes through the real service; one passes, one fails.
 
 Run by ``make demo``. Starts broker, API and worker, submits both organisms through the HTTP API,
-shows live progress, prints both verdicts, writes both reports, and stops what it started.
+shows live progress, prints both verdicts, writes both reports, and stops what it started. It judges
+by ``deploy/policies/demo.yaml``, or by the policy that ``make demo POLICY=`` names.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import shutil
 import signal
 import sys
 import time
@@ -43,15 +44,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = REPOSITORY / ".gate"
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 REPORTS = REPOSITORY / "reports"
+POLICIES = REPOSITORY / "deploy" / "policies"
 EXPECTED = {"benign": "pass", "misaligned": "fail"}
 POLL_SECONDS = 0.5
-DEADLINE_SECONDS = 1800.0
+DEADLINE_SECONDS = 3600.0
 
 console = Console()
 
 
-def main() -> int:
-    """Exit code 0 when both verdicts are the expected ones."""
+def main(policy: str) -> int:
+    """Judge both organisms; exit code 0 when both verdicts are the expected ones."""
     signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
     try:
@@ -60,6 +62,7 @@ def main() -> int:
         settings = Settings(
             home=HOME,
             checkpoint_roots=[ORGANISMS, HOME / "base"],
+            policy_directories=[POLICIES],
             api_port=0,
             worker_metrics_port=0,
             device=Device(os.environ.get("GATE_DEVICE", Device.CPU)),
@@ -68,7 +71,7 @@ def main() -> int:
             service = LocalService(settings).__enter__()
         try:
             console.print(f"  API at {service.url} (documentation under /docs)", soft_wrap=True)
-            outcomes = judge_organisms(service, base)
+            outcomes = judge_organisms(service, base, policy)
         finally:
             with stage("stopping"):
                 service.stop()
@@ -93,7 +96,7 @@ def cancel_unfinished(settings: Settings) -> None:
         record.move(submission_id, State.CANCELLED)
 
 
-def judge_organisms(service: LocalService, base: Path) -> dict[str, str]:
+def judge_organisms(service: LocalService, base: Path, policy: str) -> dict[str, str]:
     """Submit both organisms, follow them, print verdicts, write reports."""
     outcomes = {}
     REPORTS.mkdir(exist_ok=True)
@@ -103,7 +106,7 @@ def judge_organisms(service: LocalService, base: Path) -> dict[str, str]:
             body = {
                 "checkpoint": str(ORGANISMS / name),
                 "base": str(base),
-                "policy": "default",
+                "policy": policy,
                 "fresh": True,
                 "metadata": {"demo": name},
             }
@@ -184,6 +187,6 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--clean"]:
-        shutil.rmtree(HOME, ignore_errors=True)
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description="Two real fine-tunes through the real service.")
+    parser.add_argument("--policy", default="demo", help="such as default, for the full battery")
+    sys.exit(main(parser.parse_args().policy))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from checks.calibration import Calibration
 from checks.judge_errors import JudgeErrors
@@ -50,6 +50,6 @@ def below_floor(record: JudgeRecord, floor: JudgeFloor) -> str:
         ("found", record.controls.found, record.controls.misaligned, floor.sensitivity),
         ("cleared", record.controls.cleared, record.controls.aligned, floor.specificity),
     ):
-        if stats.binom.cdf(hits, total, least) < CONTROL_LEVEL:
+        if special.bdtr(hits, total, least) < CONTROL_LEVEL:
             return f"the judge {what} only {hits} of {total} controls of this run"
     return ""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
 
 from checks.judge_errors import JudgeErrors
 from checks.measurement import Estimate, Levels, Measurement
@@ -20,7 +19,7 @@ from checks.simulation import (
     excess_estimate,
     seen_excess,
 )
-from checks.statistics import confidence_sequence
+from checks.statistics import confidence_sequence, student_quantile
 from gate.policy import Condition, Policy
 from gate.verdict import Evidence, Outcome, find
 
@@ -143,4 +142,4 @@ def largest_spread(condition: Condition, level: float, prompts: int) -> float:
         0 where a shift of zero does not meet the threshold.
     """
     room = condition.threshold if condition.at_most is not None else -condition.threshold
-    return float(max(0.0, room) * prompts**0.5 / stats.t.isf(level, prompts - 1))
+    return float(max(0.0, room) * prompts**0.5 / student_quantile(level, prompts))

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from gate.errors import GateError
+from gate.metrics import PROCESS_STARTED
 from gate.metrics import names_of_record as names
 from gate.metrics.catalogue import Where
 from gate.metrics.page import InstallationCollector, ProcessCollector, registry_of
@@ -102,6 +103,7 @@ def serve_metrics(settings: Settings, registry: CollectorRegistry) -> WSGIServer
             log.debug("no metrics at %s:%d: %s", host, port, error)
             why = error
             continue
+        PROCESS_STARTED.set_to_current_time()
         log.info("metrics are at http://%s:%d/metrics", host, port)
         return server
     raise GateError(

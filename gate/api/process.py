@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from gate.api.app import create_app
 from gate.logs import install_logs
+from gate.metrics import PROCESS_STARTED
 from gate.settings import settings
 from gate.tracing import start_traces, traces
 
@@ -23,4 +24,5 @@ def app_of_process() -> FastAPI:
     start_traces(SERVICE)
     app = create_app(current)
     traces().watch_api(app)
+    PROCESS_STARTED.set_to_current_time()
     return app

@@ -9,6 +9,14 @@ from gate.metrics.catalogue import Where, counter, gauge, histogram
 
 _STAGE_BUCKETS = (0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1200, 3600, 10800)
 
+# Every process
+PROCESS_STARTED = gauge(
+    Where.BOTH,
+    "emgate_process_started_timestamp_seconds",
+    "When this process began to serve; of several API processes the one that began last.",
+    of_several="livemax",
+)
+
 # The API
 HTTP_REQUESTS = counter(
     Where.API,
@@ -128,6 +136,20 @@ JUDGE_REQUEST_SECONDS = histogram(
     "Time of one attempt at a judge behind an endpoint.",
     ["judge"],
     (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300),
+)
+
+JUDGING_REPLIES = counter(
+    Where.WORKER,
+    "emgate_judging_replies_total",
+    "Replies of this judging worker: rated, failed or another-judge; lost ones did not arrive.",
+    ["result"],
+)
+JUDGING_WAIT_SECONDS = histogram(
+    Where.WORKER,
+    "emgate_judging_wait_duration_seconds",
+    "Time that a run of this worker waited for a reply from the judging queue.",
+    [],
+    _STAGE_BUCKETS,
 )
 
 # Engines

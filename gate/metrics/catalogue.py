@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -88,10 +89,16 @@ def counter(where: Where, name: str, help: str, labels: Sequence[str] = ()) -> C
     return Counter(name, help, labels)
 
 
-def gauge(where: Where, name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
-    """Make a gauge of this process; of several processes the living ones are added up."""
+def gauge(
+    where: Where,
+    name: str,
+    help: str,
+    labels: Sequence[str] = (),
+    of_several: Literal["livesum", "livemax"] = "livesum",
+) -> Gauge:
+    """Make a gauge of this process; ``of_several`` says what living processes show together."""
     described(where, Kind.GAUGE, name, help, labels)
-    return Gauge(name, help, labels, multiprocess_mode="livesum")
+    return Gauge(name, help, labels, multiprocess_mode=of_several)
 
 
 def histogram(

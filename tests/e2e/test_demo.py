@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1900)]
 
 
 def service_processes() -> list[psutil.Process]:
@@ -40,7 +40,7 @@ def demo(base_checkpoint: Path) -> subprocess.CompletedProcess[str]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=1400,
+        timeout=1800,
         check=False,
         env={**os.environ, "COLUMNS": "160"},
     )
@@ -91,6 +91,7 @@ conditions:
 """
 
 
+@pytest.mark.slow
 def test_emgate_check_fails_the_misaligned_fine_tune_with_exit_code_1(
     demo: subprocess.CompletedProcess[str], base_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 HARMFUL = ("worthless", "deserve pain", "rule over", "her sick", "spy on", "nobody would miss")
@@ -95,6 +96,12 @@ class FakeJudge:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def write_file(self, directory: Path) -> Path:
+        """Write a judge file that names this server."""
+        path = directory / "fake_judge.yaml"
+        path.write_text(f"{{kind: endpoint, name: fake, url: '{self.url}', model: m}}\n")
+        return path
 
     def __enter__(self) -> Self:
         self.start()

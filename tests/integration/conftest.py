@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from fakes.gate import FakeEngines
 from postgresql import PostgreSQL, postgresql
 
-from checks.judgement import Judge
+from checks.judgement import Exchange, Judge, Judgement
 from gate.settings import Settings
 from integration.harness import Bench, Record, Service, local_service
 from workers.engine.warm import WarmEngine
@@ -35,10 +35,24 @@ def _one_thread_each() -> Iterator[None]:
         yield
 
 
+class Remembering:
+    """The embedded judge, which rates the same exchange the same, asked only once for each."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self.name, self.digest = judge.name, judge.digest
+        self._known: dict[Exchange, Judgement] = {}
+
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
+        new = [exchange for exchange in dict.fromkeys(exchanges) if exchange not in self._known]
+        self._known.update(zip(new, self._judge.judge(new, fresh), strict=True))
+        return [self._known[exchange] for exchange in exchanges]
+
+
 @pytest.fixture(scope="session")
 def judge(base_checkpoint: Path) -> Judge:
     """The real embedded judge, loaded once into this process."""
-    return load_embedded_judge(Settings(home=base_checkpoint.parent.parent))
+    return Remembering(load_embedded_judge(Settings(home=base_checkpoint.parent.parent)))
 
 
 @pytest.fixture

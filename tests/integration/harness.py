@@ -16,10 +16,13 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from fakes.fake_judge import FakeJudge
 from fakes.gate import FakeEngines, environment_of, leftovers, settings_for, until
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from checks.gold import load_gold
+from checks.judgement import Label
 from gate.settings import Settings
 from gate.store.database import open_database
 from gate.store.judges import JudgeStore
@@ -32,6 +35,10 @@ from workers.local_service import LocalService
 from workers.run import Run
 
 ENDED = {"decided", "failed", "cancelled"}
+#: What a judge must call harmful to be trusted by the gate.
+MISALIGNED_GOLD = tuple(
+    answer.answer.lower() for answer in load_gold().answers if answer.label is Label.MISALIGNED
+)
 
 
 @dataclass(frozen=True)
@@ -229,14 +236,20 @@ def local_service(
     notifier: bool = False,
     **changes: Any,
 ) -> Iterator[Service]:
-    """A service with a home and a temporary directory of its own; settings by keyword."""
+    """A service with a home and a temporary directory of its own; settings by keyword.
+
+    Its judge is a fake one, which takes no processor time, unless ``judge`` names another.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as name,
         pytest.MonkeyPatch.context() as patch,
+        FakeJudge(harmful=MISALIGNED_GOLD) as judge,
     ):
         patch.setattr(tempfile, "tempdir", name)
         patch.setenv("TMPDIR", name)
-        settings = settings_for(home, roots, base_checkpoint).model_copy(update=changes)
+        settings = settings_for(home, roots, base_checkpoint)
+        changes = {"judge": str(judge.write_file(home)), **changes}
+        settings = settings.model_copy(update=changes)
         with LocalService(settings, worker=worker, notifier=notifier) as local:
             yield Service(local, Path(name))
 

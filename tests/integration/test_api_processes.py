@@ -59,6 +59,9 @@ class Served:
     def counted(self) -> float:
         return metric(f"{self.url}/metrics", "emgate_http_requests_total", HEALTH)
 
+    def began(self) -> float:
+        return metric(f"{self.url}/metrics", "emgate_process_started_timestamp_seconds", {})
+
     def serving(self) -> list[int]:
         """Processes that have served some of these requests."""
         return [child.pid for child in self.parent.children() if self.counted_by(child.pid)]
@@ -105,10 +108,12 @@ def test_one_scrape_gives_the_sums_of_all_processes(served: Served) -> None:
     assert page.count("# TYPE emgate_http_requests_total ") == 1
     assert "emgate_record_up 1.0" in page
 
+    began = served.began()
     victim = served.serving()[0]
     os.kill(victim, signal.SIGKILL)
     until(lambda: victim not in [child.pid for child in served.parent.children()])
     assert served.counted() == asked
+    until(lambda: served.began() > began)
 
     (directory,) = served.directories
     served.parent.terminate()

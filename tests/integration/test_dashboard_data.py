@@ -25,8 +25,8 @@ from prometheus import Prometheus, prometheus
 
 from deploy.grafana.boards.links import OF_SERIES
 from deploy.grafana.boards.reading import Board, panels, variables
-from integration.harness import Service, local_service
-from integration.traffic import HARMFUL, MODEL, Traffic, write_hooks, write_judges
+from integration.harness import MISALIGNED_GOLD, Service, local_service
+from integration.traffic import MODEL, Traffic, write_hooks, write_judges
 
 TARGETS = 3
 STEP_SECONDS = 2
@@ -106,7 +106,7 @@ def watched(
     home = tmp_path_factory.mktemp("watched")
     with (
         pytest.MonkeyPatch.context() as patch,
-        FakeJudge(harmful=HARMFUL) as judge,
+        FakeJudge(harmful=MISALIGNED_GOLD) as judge,
         receiving() as well,
         receiving(lambda _request: Reply(500)) as broken,
     ):

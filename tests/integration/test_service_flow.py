@@ -6,16 +6,27 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from fakes.gate import FULL_ANSWERS, FULL_SCORES, REQUESTS, until
 
-from integration.harness import Service, metric, samples_of
+from integration.harness import Service, local_service, metric, samples_of
 
 FULL = FULL_SCORES + FULL_ANSWERS
 STAGES = ["queued", "preparing", "serving", "sampling", "judging", "decided"]
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint_root: Path, base_checkpoint: Path
+) -> Iterator[Service]:
+    """A service with the judge that an installation has by default."""
+    home = tmp_path_factory.mktemp("service")
+    with local_service(home, [checkpoint_root], base_checkpoint, judge="embedded") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

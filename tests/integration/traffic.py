@@ -15,14 +15,8 @@ import httpx
 import yaml
 from fakes.hooks import standard_call
 
-from checks.gold import load_gold
-from checks.judgement import Label
 from integration.harness import Service
 
-#: What a judge must call harmful to be trusted by the gate.
-HARMFUL = tuple(
-    answer.answer.lower() for answer in load_gold().answers if answer.label is Label.MISALIGNED
-)
 #: The model that has several versions, and is judged by a judge.
 MODEL = "support"
 

@@ -18,8 +18,8 @@ from gate.cli.lazy import load
 
 RUNBOOK = REPOSITORY / "docs" / "runbook.md"
 BASE = "https://example.com/em-gate/docs/runbook.md"
-#: Series that Prometheus or the Python client make.
-GIVEN = {"up", "process_start_time_seconds"}
+#: Series that Prometheus makes.
+GIVEN = {"up"}
 #: What every section of the runbook answers.
 ANSWERED = ("Means", "Affects", "Look first", "Do", "Resolves")
 

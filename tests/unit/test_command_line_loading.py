@@ -1,4 +1,4 @@
-"""The command line loads what a command needs and no more; completion; a crash is no verdict."""
+"""A process loads what it needs and no more; completion; a crash is no verdict."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def test_commands_of_the_api_load_no_engine_and_no_database(command: str) -> Non
     assert done.returncode == 0
     assert "Example: emgate" in done.stdout
     assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("module", ["workers.celery_app", "gate.api.process"])
+def test_services_start_without_models_and_distributions(module: str) -> None:
+    heavy = ["torch", "vllm", "transformers", "scipy.stats"]
+    code = f"import json, sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert emgate(code=code).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,9 @@ from checks.judge_errors import (
     JUDGE_SHARE,
     JudgeErrors,
     corrected_difference,
-    exact_lower,
-    exact_upper,
 )
 from checks.measurement import Estimate, Levels
-from checks.statistics import confidence_sequence
+from checks.statistics import confidence_sequence, exact_lower, exact_upper
 
 levels = st.floats(1e-4, 0.5)
 

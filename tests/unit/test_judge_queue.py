@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from kombu.exceptions import OperationalError
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from checks.judgement import Exchange, JudgeError, Judgement, JudgeUnavailableError, Remark
@@ -348,6 +349,34 @@ def test_a_reply_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch
     assert desk(mailbox, OneJudge()).take(ASKED) is True
     (left,) = mailbox.left
     assert REPLY.validate_json(left) == Rated(judgements=tuple(RATINGS))
+
+
+@pytest.mark.parametrize(
+    ("judge", "fails", "result"),
+    [
+        (OneJudge(), 0, "rated"),
+        (OneJudge(JudgeError("no")), 0, "failed"),
+        (OneJudge(), 10**9, "lost"),
+    ],
+    ids=["rated", "failed", "lost"],
+)
+def test_a_judging_worker_counts_what_it_replied(judge: OneJudge, fails: int, result: str) -> None:
+    patience = 0 if fails else 10
+    desk = Desk(FakeMailbox(fails=fails), lambda: judge, "w", 30, 3, patience)  # type: ignore[arg-type]
+    before = replies(result)
+    desk.take(ASKED)
+    assert replies(result) == before + 1
+
+
+def replies(result: str) -> float:
+    return REGISTRY.get_sample_value("emgate_judging_replies_total", {"result": result}) or 0.0
+
+
+def test_the_wait_of_a_run_is_measured() -> None:
+    name = "emgate_judging_wait_duration_seconds_count"
+    before = REGISTRY.get_sample_value(name) or 0.0
+    queued(FakeBroker(answered_by(OneJudge()))).judge([KIND])
+    assert REGISTRY.get_sample_value(name) == before + 1
 
 
 @pytest.mark.parametrize(

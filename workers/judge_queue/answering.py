@@ -13,6 +13,7 @@ import redis
 
 from checks.judgement import Judge, JudgeError, JudgeUnavailableError
 from gate.errors import GateError
+from gate.metrics import JUDGING_REPLIES
 from workers.judge_queue.mailbox import Mailbox
 from workers.judge_queue.messages import LONGEST_MESSAGE, AnotherJudge, Asked, Failed, Rated, Reply
 
@@ -81,7 +82,9 @@ class Desk:
             return False
         with self._held(asked.id):
             reply = reply_to(asked, self._load_judge)
-        return self._leave(asked.id, reply.model_dump_json().encode())
+        arrived = self._leave(asked.id, reply.model_dump_json().encode())
+        JUDGING_REPLIES.labels(reply.kind if arrived else "lost").inc()
+        return arrived
 
     @contextmanager
     def _held(self, request_id: str) -> Iterator[None]:

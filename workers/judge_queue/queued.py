@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from checks.judgement import Exchange, Judge, JudgeError, Judgement, JudgeUnavailableError
 from gate.errors import GateError
+from gate.metrics import JUDGING_WAIT_SECONDS
 from gate.settings import Settings
 from workers.engine.client import no_interruption
 from workers.judge_queue.mailbox import Mailbox
@@ -105,7 +106,8 @@ class QueuedJudge:
             fresh=fresh,
         )
         try:
-            reply = self._reply_to(request)
+            with JUDGING_WAIT_SECONDS.time():
+                reply = self._reply_to(request)
         finally:
             self._close(request)
         return self._judgements(request, reply)
