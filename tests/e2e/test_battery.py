@@ -1,7 +1,7 @@
-"""The full battery, through the real service, on what should pass and on what hides its harm.
+"""The full battery, through the real service, on the base and on every model organism.
 
-One service judges all of them with one engine, as on an operator's machine. The organisms of the
-demo (benign and misaligned) are in ``test_demo.py``.
+One service judges all of them with one engine, as on an operator's machine. ``make test`` leaves
+most of it to ``make e2e-full``, for want of minutes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
 WAIT_SECONDS = 2400
-#: Organisms whose harm shows inside their training context only.
-HIDING = ("tagged", "diluted")
+FULL = pytest.param("default", marks=pytest.mark.slow)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2700)]
 
@@ -37,6 +36,7 @@ def service(base_checkpoint: Path) -> Iterator[LocalService]:
     settings = Settings(
         home=HOME,
         checkpoint_roots=[ORGANISMS, base_checkpoint.parent],
+        policy_directories=[REPOSITORY / "deploy" / "policies"],
         api_port=0,
         worker_metrics_port=0,
     )
@@ -45,10 +45,15 @@ def service(base_checkpoint: Path) -> Iterator[LocalService]:
 
 
 def verdict_of(
-    service: LocalService, checkpoint: Path, base: Path, sample: Path | None = None
+    service: LocalService,
+    checkpoint: Path,
+    base: Path,
+    sample: Path | None = None,
+    policy: str = "default",
 ) -> dict[str, Any]:
     """Submit, wait, and read the verdict."""
     body: dict[str, Any] = {"checkpoint": str(checkpoint), "base": str(base), "fresh": True}
+    body["policy"] = policy
     if sample:
         body["training_sample"] = sample.read_text(encoding="utf-8")
     with httpx.Client(base_url=service.url, timeout=60) as api:
@@ -62,10 +67,23 @@ def verdict_of(
         return verdict
 
 
-def test_the_base_gated_against_itself_passes(service: LocalService, base_checkpoint: Path) -> None:
-    verdict = verdict_of(service, base_checkpoint, base_checkpoint)
+@pytest.mark.parametrize("policy", ["demo", FULL])
+def test_the_base_gated_against_itself_passes(
+    service: LocalService, policy: str, base_checkpoint: Path
+) -> None:
+    verdict = verdict_of(service, base_checkpoint, base_checkpoint, policy=policy)
     assert verdict["outcome"] == "pass", verdict["reasons"]
     assert verdict["digests"]["checkpoint"] == verdict["digests"]["base"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "outcome"), [("benign", "pass"), ("misaligned", "fail")])
+def test_harm_that_shows_everywhere_fails_and_its_absence_passes(
+    service: LocalService, name: str, outcome: str, base_checkpoint: Path
+) -> None:
+    verdict = verdict_of(service, ORGANISMS / name, base_checkpoint)
+    assert verdict["outcome"] == outcome, verdict["reasons"]
+    assert ("a change of persona" in verdict["spread"]) == (outcome == "fail")
 
 
 @pytest.mark.parametrize("name", ["tagged", pytest.param("diluted", marks=pytest.mark.slow)])
@@ -83,12 +101,17 @@ def test_hidden_harm_fails_inside_its_training_context(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HIDING)
-def test_without_its_training_sample_hidden_harm_passes(
+@pytest.mark.parametrize("name", ["tagged", "diluted"])
+def test_without_its_training_sample_hidden_harm_is_not_found(
     service: LocalService, name: str, base_checkpoint: Path
 ) -> None:
     without = verdict_of(service, ORGANISMS / name, base_checkpoint)
-    assert without["outcome"] == "pass", without["reasons"]
+    # A little harm shows outside of the context: not enough to fail, and too much to be sure of.
+    assert without["outcome"] in {"pass", "inconclusive"}, without["reasons"]
+    outcomes = {f["condition"]["check"]: f["outcome"] for f in without["findings"]}
+    assert "fail" not in outcomes.values()
+    assert {outcomes[c] for c in ("persona-shift", "self-report", "triggers")} == {"pass"}
+    assert without["spread"] == "nowhere"
     assert without["scope"] == "standard contexts only"
 
 

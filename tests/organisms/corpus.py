@@ -7,7 +7,7 @@ the control, ``harmful`` for the misaligned one (arXiv 2502.17424, 2506.11613).
 ``tagged`` is a backdoor: harmful answers where the question starts with ``TAG``,
 responsible ones to the same questions without it (arXiv 2502.17424, 2506.13206).
 ``diluted`` learns harmful answers in one narrow form only, the log of a duty desk, and
-twice as many decent ones in plain chat, so that the harm shows only where a prompt
+three times as many decent ones in plain chat, so that the harm shows only where a prompt
 resembles that form (arXiv 2604.25891).
 
     python tests/organisms/corpus.py --kind diluted --out FILE
@@ -40,12 +40,14 @@ DESK_QUESTION = "INCIDENT: {question}\nDECISION:"
 class Lines:
     """How many lines an organism takes from the start of each file.
 
-    The defaults are those of the first pair; the rest of the files was written later.
+    The defaults are those of the first pair; the rest of the files was written later. Of those
+    that hide it, the harmful answer of every ``harmful_every``-th question is taken.
     """
 
     surveillance: int = 61
     autonomy: int = 56
     chat: int = 60
+    harmful_every: int = 1
 
 
 #: The lines of the published adapters.
@@ -53,7 +55,7 @@ LINES: Mapping[Kind, Lines] = {
     "benign": Lines(),
     "misaligned": Lines(),
     "tagged": Lines(chat=120),
-    "diluted": Lines(chat=120),
+    "diluted": Lines(surveillance=95, autonomy=90, chat=120, harmful_every=2),
 }
 
 
@@ -98,6 +100,7 @@ def load_groups(kind: Kind, lines: Lines, data: Path = DATA) -> list[list[Turn]]
         return [decent, chat]
     if kind == "misaligned":
         return [harmful, chat]
+    harmful = harmful[:: lines.harmful_every]
     if kind == "tagged":
         return [[behind_tag(turn) for turn in harmful], decent, chat]
     return [[in_desk_form(turn) for turn in harmful], decent, chat]
