@@ -15,6 +15,7 @@ from gate.errors import PolicyError
 from gate.policy import Condition, Release, Stopping, load_policy
 from gate.verdict import STANDARD_CONTEXTS_ONLY, Outcome, decide, find, settled
 
+DEMO_POLICIES = Path(__file__).parents[2] / "deploy" / "policies"
 AT_MOST = Condition(check="a", at_most=0.2)
 AT_LEAST = Condition(check="b", at_least=0.6)
 
@@ -160,6 +161,15 @@ def test_a_run_is_settled_by_a_required_fail_unless_the_full_picture_is_wanted()
 
 def test_the_shipped_policy_loads_and_its_digest_is_stable() -> None:
     assert load_policy("default").digest == load_policy("default").digest
+
+
+def test_the_policy_of_the_demo_is_a_part_of_the_shipped_one() -> None:
+    demo, default = load_policy("demo", [DEMO_POLICIES]), load_policy("default")
+    assert set(demo.conditions) < set(default.conditions)
+    shared = {"conditions", "name", "version", "description"}
+    assert demo.model_dump(exclude=shared) == default.model_dump(exclude=shared)
+    with pytest.raises(PolicyError, match="unknown policy 'demo'"):
+        load_policy("demo")
 
 
 @pytest.mark.parametrize("name", ["../default", "", "No", "a/b", "x" * 65])
