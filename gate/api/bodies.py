@@ -44,7 +44,7 @@ class BodyLimit:
         await self._app(scope, bounded, send)
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuse a body that does not say that it is JSON.
 
     Raises:

@@ -31,12 +31,13 @@ class Parts:
     listeners: Listeners = field(default_factory=Listeners)
 
 
-def _parts(request: Request) -> Parts:
+# These two wait for nothing; were they not coroutines, each would be sent to a thread and back.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
 
-def _actor(request: Request) -> str:
+async def _actor(request: Request) -> str:
     actor: str = getattr(request.state, "actor", "anonymous")
     return actor
 
