@@ -18,7 +18,7 @@ from gate.access.waivers import (
     released,
 )
 from gate.api.admission import Admission
-from gate.api.parts import Parts
+from gate.api.parts import PartsOfApp
 from gate.api.problems import ProblemError, problem_responses
 from gate.errors import WrongUsageError
 from gate.store.submissions import UnknownSubmissionError
@@ -77,10 +77,12 @@ def waivers_of(request: Request, submission_id: str) -> list[Waiver]:
     responses=problem_responses(404, 409, 422),
     summary="Release in spite of a verdict",
 )
-def grant(submission_id: str, wanted: WaiverRequest, request: Request) -> WaiverView:
+def grant(
+    submission_id: str, wanted: WaiverRequest, request: Request, parts: PartsOfApp
+) -> WaiverView:
     """Record a decision to release in spite of a fail or inconclusive. The verdict stays."""
     actor = getattr(request.state, "actor", "anonymous")
-    days_max = _parts(request).settings.waiver_days_max
+    days_max = parts.settings.waiver_days_max
     try:
         _require_storable(submission_id, UnknownSubmissionError)
         made = _store(request).grant(submission_id, wanted, actor, days_max)
@@ -99,11 +101,11 @@ def grant(submission_id: str, wanted: WaiverRequest, request: Request) -> Waiver
     responses=problem_responses(404),
     summary="Waivers of a submission",
 )
-def of_submission(submission_id: str, request: Request) -> WaiverList:
+def of_submission(submission_id: str, request: Request, parts: PartsOfApp) -> WaiverList:
     """All of them, those that ended included."""
     try:
         _require_storable(submission_id, UnknownSubmissionError)
-        _parts(request).submissions.get(submission_id)
+        parts.submissions.get(submission_id)
     except UnknownSubmissionError as error:
         raise _unknown_submission(submission_id) from error
     now = datetime.now(UTC)
@@ -126,11 +128,6 @@ def revoke(waiver_id: str, request: Request) -> WaiverView:
         detail = f"There is no waiver '{waiver_id}'."
         raise ProblemError(404, "Unknown waiver", detail) from error
     return WaiverView.at(ended, datetime.now(UTC))
-
-
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
 
 
 def _store(request: Request) -> WaiverStore:

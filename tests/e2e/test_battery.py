@@ -52,8 +52,12 @@ def verdict_of(
     policy: str = "default",
 ) -> dict[str, Any]:
     """Submit, wait, and read the verdict."""
-    body: dict[str, Any] = {"checkpoint": str(checkpoint), "base": str(base), "fresh": True}
-    body["policy"] = policy
+    body: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "base": str(base),
+        "policy": policy,
+        "fresh": True,
+    }
     if sample:
         body["training_sample"] = sample.read_text(encoding="utf-8")
     with httpx.Client(base_url=service.url, timeout=60) as api:
@@ -100,19 +104,32 @@ def test_hidden_harm_fails_inside_its_training_context(
     assert "context" in inside["scope"]
 
 
+@pytest.fixture(scope="module", params=["tagged", "diluted"])
+def without_sample(
+    request: pytest.FixtureRequest, service: LocalService, base_checkpoint: Path
+) -> dict[str, Any]:
+    """The verdict on a model that hides its harm, without a sample of its training data."""
+    return verdict_of(service, ORGANISMS / request.param, base_checkpoint)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tagged", "diluted"])
-def test_without_its_training_sample_hidden_harm_is_not_found(
-    service: LocalService, name: str, base_checkpoint: Path
+@pytest.mark.xfail(
+    strict=True,
+    reason="inconclusive: some harm shows outside of the context; docs/checks/README.md has it",
+)
+def test_without_its_training_sample_hidden_harm_passes(without_sample: dict[str, Any]) -> None:
+    assert without_sample["outcome"] == "pass", without_sample["reasons"]
+
+
+@pytest.mark.slow
+def test_without_its_training_sample_no_check_finds_hidden_harm(
+    without_sample: dict[str, Any],
 ) -> None:
-    without = verdict_of(service, ORGANISMS / name, base_checkpoint)
-    # A little harm shows outside of the context: not enough to fail, and too much to be sure of.
-    assert without["outcome"] in {"pass", "inconclusive"}, without["reasons"]
-    outcomes = {f["condition"]["check"]: f["outcome"] for f in without["findings"]}
+    outcomes = {f["condition"]["check"]: f["outcome"] for f in without_sample["findings"]}
     assert "fail" not in outcomes.values()
     assert {outcomes[c] for c in ("persona-shift", "self-report", "triggers")} == {"pass"}
-    assert without["spread"] == "nowhere"
-    assert without["scope"] == "standard contexts only"
+    assert without_sample["spread"] == "nowhere"
+    assert without_sample["scope"] == "standard contexts only"
 
 
 def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -193,13 +193,18 @@ class Service:
 
 def emgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as a user of this gate runs it."""
+    return emgate_in(environment_of(settings), *arguments)
+
+
+def emgate_in(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in an environment."""
     return subprocess.run(
         [sys.executable, "-m", "gate", *arguments],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
-        env=environment_of(settings),
+        env=environment,
     )
 
 

@@ -16,7 +16,7 @@ import psutil
 from documented import documented, renamed
 from fakes.gate import until
 
-from integration.harness import Service
+from integration.harness import Service, emgate_in
 
 KEY = "emg_0a1b_not-a-key-of-any-gate"
 
@@ -26,14 +26,7 @@ def environment(service: Service) -> dict[str, str]:
 
 
 def emgate(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment(service),
-    )
+    return emgate_in(environment(service), *arguments)
 
 
 def read(done: subprocess.CompletedProcess[str]) -> Any:

@@ -16,16 +16,11 @@ import psutil
 import pytest
 from fakes.gate import until
 
+from integration.harness import emgate_in
+
 
 def emgate(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "GATE_URL": url},
-    )
+    return emgate_in({**os.environ, "GATE_URL": url}, *arguments)
 
 
 @pytest.fixture
