@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Engine
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -60,7 +60,7 @@ class AccessMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = _call(scope)
-        decided = await run_in_threadpool(self._admission.begin, call)
+        decided = await asyncio.to_thread(self._admission.begin, call)
         if isinstance(decided, Refused):
             await _problem(decided, call.path)(scope, receive, send)
             return
@@ -77,9 +77,8 @@ class AccessMiddleware:
         try:
             await self._app(scope, receive, observe)
         finally:
-            if self._admission.has_ending(call, decided):
-                actor = str(scope["state"].get("actor", decided.actor))
-                await run_in_threadpool(self._admission.end, call, decided, actor, status, location)
+            actor = str(scope["state"].get("actor", decided.actor))
+            self._admission.end(call, decided, actor, status, location)
 
 
 class RedactKeys(logging.Filter):

@@ -80,7 +80,7 @@ class Refused:
 
 
 class Admission:
-    """Decides on calls. Its methods block on the database; keep them off the event loop."""
+    """Decides on calls. ``begin`` blocks on the database; keep it off the event loop."""
 
     def __init__(self, settings: Settings, database: Engine) -> None:
         self._settings = settings
@@ -105,34 +105,26 @@ class Admission:
         row = self.audit.add(AuditEntry(decided.actor, action, target, details=call.details()))
         return Admitted(decided.actor, decided.key, row)
 
-    def has_ending(self, call: Call, admitted: Admitted) -> bool:
-        """Whether something is to be written when the call has ended."""
-        if changes_state(call.method):
-            return True
-        return admitted.key is not None and due(admitted.key, datetime.now(UTC))
-
     def end(
         self, call: Call, admitted: Admitted, actor: str, status: int, location: str | None
     ) -> None:
-        """Complete the audit row and note the use of the key; what fails is logged.
+        """Have the audit row completed and the use of the key noted soon; blocks on nothing.
 
         An open call gets its row only here: before its route has verified the sender it could be
         anybody's, and anybody must not fill the disk. The route may name the actor.
         """
-        action, target = action_of(call.method, call.path)
-        if target is None and location and status < 300:
-            # Only the answer says what was made.
-            target = location.rsplit("/", 1)[-1]
-        try:
+        if changes_state(call.method):
+            action, target = action_of(call.method, call.path)
+            if target is None and location and status < 300:
+                # Only the answer says what was made.
+                target = location.rsplit("/", 1)[-1]
             if admitted.audit_row is not None:
                 self.audit.complete(admitted.audit_row, status, target)
-            elif admitted.is_open and changes_state(call.method):
-                self._note_open(AuditEntry(actor, action, target, status, call.details()))
-            if admitted.key is not None:
-                self.keys.touch(admitted.key)
-        except SQLAlchemyError:
-            # The call itself is done and its row is there; only how it ended is missing.
-            log.exception("the end of audit row %s was not recorded", admitted.audit_row)
+            elif admitted.is_open:
+                entry = AuditEntry(actor, action, target, status, call.details())
+                self.audit.later(lambda: self._note_open(entry))
+        if (key := admitted.key) is not None and due(key, datetime.now(UTC)):
+            self.audit.later(lambda: self.keys.touch(key))
 
     def _decide_about_scraper(self, call: Call) -> Admitted | Refused:
         """Decide on a call for the metrics, from memory where the database does not answer."""

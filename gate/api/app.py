@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -19,6 +23,7 @@ from gate.api import (
     waivers,
 )
 from gate.api.access import install_access
+from gate.api.admission import Admission
 from gate.api.bodies import BodyLimit
 from gate.api.http_metrics import HttpMetrics
 from gate.api.openapi import install_openapi
@@ -45,12 +50,30 @@ could not judge; it is never a pass.
 """
 
 
+#: Calls that one process works on at once; as many more may wait for a slow database.
+THREADS = 40
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """Threads for the calls; at the end, waits for what the audit log writes later."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "call"))
+    yield
+    admission: Admission = app.state.admission
+    await asyncio.to_thread(admission.audit.settle)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the API on the settings given, or on those of the process."""
     settings = settings or settings_of_process()
     hooks_file = load_hooks(settings.hooks_file)
     database = open_database(settings.database)
-    app = FastAPI(title="em-gate", version=version("em-gate"), description=DESCRIPTION.strip())
+    app = FastAPI(
+        title="em-gate",
+        version=version("em-gate"),
+        description=DESCRIPTION.strip(),
+        lifespan=_life,
+    )
     app.state.parts = Parts(
         settings,
         SubmissionRecord(database, Outbox.of(hooks_file)),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Engine, bindparam, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from gate.access.keys import redact
 from gate.store.access_tables import AuditRow
 
+log = logging.getLogger(__name__)
+
+_AUDIT = cast(Table, AuditRow.__table__)
 #: Longest text of a row, in characters; what is longer is cut.
 TEXT_MAX = 500
 
@@ -30,19 +36,23 @@ class AuditEntry:
     details: dict[str, Any] = field(default_factory=dict)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def row(self) -> AuditRow:
-        """The row, for callers that write it in the transaction of the change itself."""
-        return AuditRow(
-            at=self.at,
-            actor=_clean(self.actor),
-            action=_clean(self.action),
-            target=None if self.target is None else _clean(self.target),
-            status=self.status,
-            details={
+    def columns(self) -> dict[str, Any]:
+        """The columns of the row."""
+        return {
+            "at": self.at,
+            "actor": _clean(self.actor),
+            "action": _clean(self.action),
+            "target": None if self.target is None else _clean(self.target),
+            "status": self.status,
+            "details": {
                 key: _clean(value) if isinstance(value, str) else value
                 for key, value in self.details.items()
             },
-        )
+        }
+
+    def row(self) -> AuditRow:
+        """The row, for callers that write it in the transaction of the change itself."""
+        return AuditRow(**self.columns())
 
 
 class AuditRecord(BaseModel):
@@ -69,8 +79,8 @@ class _Ending:
 class _Ticket:
     """One writer's wish, and how it ended."""
 
-    def __init__(self, change: AuditEntry | _Ending) -> None:
-        self.change = change
+    def __init__(self, entry: AuditEntry) -> None:
+        self.entry = entry
         self.done = False
         self.row_id = 0
         self.error: BaseException | None = None
@@ -86,16 +96,32 @@ class AuditLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: list[_Ticket] = []
+        self._endings: list[_Ending] = []
         self._list_lock = threading.Lock()
         self._leader = threading.Lock()
+        # Its thread ends with the process, after what it was given.
+        self._later = ThreadPoolExecutor(1, "audit")
 
     def add(self, entry: AuditEntry) -> int:
         """Write an entry and return its id; it is on disk when this returns."""
-        return self._commit(_Ticket(entry))
+        return self._commit(entry)
 
     def complete(self, row_id: int, status: int, target: str | None = None) -> None:
-        """Note how the call ended, and on what if only its answer says so."""
-        self._commit(_Ticket(_Ending(row_id, status, target)))
+        """Note soon how the call ended, and on what if only its answer says so."""
+        with self._list_lock:
+            self._endings.append(_Ending(row_id, status, target))
+            if len(self._endings) > 1:
+                # Whoever takes the first takes this one too.
+                return
+        self.later(self._write_endings)
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Let a thread write what nobody waits for; what fails is logged."""
+        self._later.submit(_logged, write)
+
+    def settle(self) -> None:
+        """Wait until what was to be written later is written."""
+        self._later.submit(_nothing).result()
 
     def newest(
         self,
@@ -106,6 +132,7 @@ class AuditLog:
         action: str | None = None,
     ) -> list[AuditRecord]:
         """Rows with an id below ``before``, newest first, filtered."""
+        self.settle()
         query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
         if before is not None:
             query = query.where(AuditRow.id < before)
@@ -129,7 +156,8 @@ class AuditLog:
                 for row in session.scalars(query)
             ]
 
-    def _commit(self, ticket: _Ticket) -> int:
+    def _commit(self, entry: AuditEntry) -> int:
+        ticket = _Ticket(entry)
         with self._list_lock:
             self._waiting.append(ticket)
         with self._leader:
@@ -144,13 +172,11 @@ class AuditLog:
 
     def _write(self, batch: Sequence[_Ticket]) -> None:
         try:
-            with Session(self._engine) as session, session.begin():
-                added = [(t, t.change.row()) for t in batch if isinstance(t.change, AuditEntry)]
-                session.add_all([row for _, row in added])
-                session.flush()
-                for ticket, row in added:
-                    ticket.row_id = row.id
-                _complete(session, [t.change for t in batch if isinstance(t.change, _Ending)])
+            # Plain statements: on this path the unit of work costs more than they do.
+            with self._engine.begin() as connection:
+                for ticket in batch:
+                    added = connection.execute(insert(_AUDIT), ticket.entry.columns())
+                    (ticket.row_id,) = added.inserted_primary_key or (0,)
         except BaseException as error:
             for ticket in batch:
                 ticket.error = error
@@ -159,21 +185,37 @@ class AuditLog:
             for ticket in batch:
                 ticket.done = True
 
+    def _write_endings(self) -> None:
+        with self._list_lock:
+            endings, self._endings = self._endings, []
+        with self._engine.begin() as connection:
+            _complete(connection, endings)
 
-def _complete(session: Session, endings: Sequence[_Ending]) -> None:
-    plain = [e for e in endings if e.target is None]
-    named = [e for e in endings if e.target is not None]
-    change = update(AuditRow.__table__).where(AuditRow.__table__.c.id == bindparam("row"))  # type: ignore[arg-type]
+
+def _logged(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except SQLAlchemyError:
+        # The calls themselves are done and their rows are there; only how they ended is missing.
+        log.exception("how calls ended was not recorded")
+
+
+def _nothing() -> None:
+    """What is waited for when all before it is done."""
+
+
+def _complete(connection: Connection, endings: Sequence[_Ending]) -> None:
+    change = update(_AUDIT).where(_AUDIT.c.id == bindparam("row"))
+    plain = [{"row": e.row_id, "ended": e.status} for e in endings if e.target is None]
+    named = [
+        {"row": e.row_id, "ended": e.status, "on": _clean(e.target)}
+        for e in endings
+        if e.target is not None
+    ]
     if plain:
-        session.connection().execute(
-            change.values(status=bindparam("ended")),
-            [{"row": e.row_id, "ended": e.status} for e in plain],
-        )
+        connection.execute(change.values(status=bindparam("ended")), plain)
     if named:
-        session.connection().execute(
-            change.values(status=bindparam("ended"), target=bindparam("on")),
-            [{"row": e.row_id, "ended": e.status, "on": _clean(e.target or "")} for e in named],
-        )
+        connection.execute(change.values(status=bindparam("ended"), target=bindparam("on")), named)
 
 
 def _clean(text: str) -> str:

@@ -26,6 +26,8 @@ from gate.tracing import traces
 BUSY_SECONDS = 30
 #: How long a connection to PostgreSQL may take, in seconds.
 CONNECT_SECONDS = 10
+#: Connections of one process that are kept; it may open ten more for a while.
+POOLED = 10
 POSTGRESQL = "postgresql"
 
 
@@ -60,11 +62,12 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        engine = create_engine(parsed, pool_size=POOLED, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
     else:
         engine = create_engine(
             parsed,
+            pool_size=POOLED,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={"connect_timeout": CONNECT_SECONDS},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import insert, inspect
+from sqlalchemy import Connection, Table, insert
 from sqlalchemy.orm import Session
 
 from gate.store.database import put
@@ -22,6 +22,9 @@ from gate.submission import (
 )
 from gate.tracing import traces
 
+_SUBMISSIONS = cast(Table, SubmissionRow.__table__)
+_TRANSITIONS = cast(Table, TransitionRow.__table__)
+
 
 def write_new(
     session: Session,
@@ -32,15 +35,15 @@ def write_new(
 ) -> Submission:
     """Write a new submission in state ``queued``, with its first transition and its sample."""
     sample = request.training_sample
-    row = SubmissionRow(
+    made = Submission(
         id=f"sub_{uuid.uuid4().hex}",
-        state=State.QUEUED.value,
+        state=State.QUEUED,
         checkpoint=request.checkpoint,
         base=request.base,
         policy=request.policy,
         battery=request.battery,
-        contexts=[context.model_dump() for context in request.contexts],
-        details=request.metadata,
+        contexts=request.contexts,
+        metadata=request.metadata,
         training_sample_digest=_keep_by_digest(session, sample) if sample else None,
         source=source,
         submitted_by=submitted_by,
@@ -48,20 +51,19 @@ def write_new(
         created_at=now,
         attempts=0,
         postponements=0,
+        not_before=None,
+        progress=None,
+        outcome=None,
+        error=None,
         traceparent=traces().traceparent(),
+        transitions=[Transition(state=State.QUEUED, at=now)],
     )
-    row.transitions = [TransitionRow(state=State.QUEUED.value, at=now)]
-    _insert(session, row)
-    return _submission(row, standing_since=None)
+    _insert(session.connection(), made)
+    return made
 
 
 def submission_of(row: SubmissionRow) -> Submission:
     """A submission that was read, as the domain knows it."""
-    return _submission(row, row.standing_since)
-
-
-def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
-    moves: Sequence[TransitionRow] = row.transitions
     return Submission(
         id=row.id,
         state=State(row.state),
@@ -82,22 +84,24 @@ def _submission(row: SubmissionRow, standing_since: str | None) -> Submission:
         progress=Progress.model_validate(row.progress) if row.progress else None,
         outcome=row.outcome,
         error=row.error,
-        standing_since=standing_since,
+        standing_since=row.standing_since,
         traceparent=row.traceparent,
-        transitions=[Transition(state=State(m.state), at=m.at) for m in moves],
+        transitions=[Transition(state=State(m.state), at=m.at) for m in row.transitions],
     )
 
 
-def _insert(session: Session, row: SubmissionRow) -> None:
+def _insert(connection: Connection, made: Submission) -> None:
     """Insert a submission and its first transition by plain statements.
 
     This is the hot path of the API, and the unit of work costs more than the statements.
     """
-    mapper, table = inspect(SubmissionRow), SubmissionRow.__table__
-    values = {c.name: getattr(row, mapper.get_property_by_column(c).key) for c in table.columns}
-    session.execute(insert(table), values)  # type: ignore[arg-type]
-    first = [{"submission_id": row.id, "state": t.state, "at": t.at} for t in row.transitions]
-    session.execute(insert(TransitionRow.__table__), first)  # type: ignore[arg-type]
+    columns = made.model_dump(exclude={"state", "standing_since", "transitions"})
+    connection.execute(insert(_SUBMISSIONS), columns | {"state": made.state.value})
+    moves = [
+        {"submission_id": made.id, "state": move.state.value, "at": move.at}
+        for move in made.transitions
+    ]
+    connection.execute(insert(_TRANSITIONS), moves)
 
 
 def _keep_by_digest(session: Session, content: str) -> str:

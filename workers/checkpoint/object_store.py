@@ -44,6 +44,9 @@ _DRIVERS = {
     "abfs": _Driver("adlfs", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY", {}),
     "oss": _Driver("ossfs", "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", {}),
 }
+# The JSON interface only. What gcsfs registers itself first asks by gRPC which kind the bucket is
+# of, and waits a minute for it where a proxy or firewall lets only HTTP through.
+fsspec.register_implementation("gs", "gcsfs.core.GCSFileSystem", clobber=True)
 #: What tells a content from another one, by the names that the drivers give it.
 _VERSION_FIELDS = ("ETag", "etag", "generation", "LastModified", "updated", "last_modified")
 #: Errors of the drivers' libraries about credentials, by name: the libraries may not be installed.

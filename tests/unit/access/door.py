@@ -15,7 +15,6 @@ from gate.access.scopes import Scope
 from gate.api.app import create_app
 from gate.policy import Condition
 from gate.settings import Settings
-from gate.store.audit import AuditLog
 from gate.store.database import open_database
 from gate.store.keys import KeyStore
 from gate.store.submissions import SubmissionRecord
@@ -51,7 +50,7 @@ class Door:
 
     def audit(self) -> list[tuple[str, str, str | None, int | None]]:
         """Actor, action, target and status of the calls, oldest first; not of the command line."""
-        rows = AuditLog(self.database).newest(10_000)
+        rows = self.app.state.admission.audit.newest(10_000)
         return [
             (r.actor, r.action, r.target, r.status)
             for r in reversed(rows)
