@@ -10,7 +10,7 @@ PROMETHEUS := .venv/prometheus/.installed
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 
-.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean chart prometheus dashboards
+.PHONY: help demo env test lint types unit integration e2e e2e-full format organisms judge bench-statistics bench-service docs-tables lock clean chart prometheus dashboards pictures
 
 help:            ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
@@ -79,6 +79,9 @@ bench-service: env  ## 500 submissions under random kills, and submissions per s
 
 dashboards: env  ## write the Grafana dashboards and the tables of docs/grafana.md again
 	@$(PY) -m deploy.grafana.boards --page docs/grafana.md
+
+pictures: env    ## draw the reports that the docs show, with Chromium; after make demo
+	@deploy/pictures.sh
 
 docs-tables: env ## write the tables of docs/ that come from the code
 	@$(PY) -m gate.metrics.table docs/metrics.md

@@ -19,12 +19,14 @@ import httpx
 import pytest
 import yaml
 
+from checks.rounds import PROMPTS_PER_ROUND
 from gate.settings import Settings
 from workers.local_service import LocalService
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ORGANISMS = REPOSITORY / "tests" / "organisms"
 HOME = REPOSITORY / ".gate"
+POLICIES = Path(__file__).parent / "policies"
 WAIT_SECONDS = 2400
 FULL = pytest.param("default", marks=pytest.mark.slow)
 
@@ -36,7 +38,7 @@ def service(base_checkpoint: Path) -> Iterator[LocalService]:
     settings = Settings(
         home=HOME,
         checkpoint_roots=[ORGANISMS, base_checkpoint.parent],
-        policy_directories=[REPOSITORY / "deploy" / "policies"],
+        policy_directories=[REPOSITORY / "deploy" / "policies", POLICIES],
         api_port=0,
         worker_metrics_port=0,
     )
@@ -90,12 +92,13 @@ def test_harm_that_shows_everywhere_fails_and_its_absence_passes(
     assert ("a change of persona" in verdict["spread"]) == (outcome == "fail")
 
 
-@pytest.mark.parametrize("name", ["tagged", pytest.param("diluted", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("policy", ["hidden", FULL])
+@pytest.mark.parametrize("name", ["tagged", "diluted"])
 def test_hidden_harm_fails_inside_its_training_context(
-    service: LocalService, name: str, base_checkpoint: Path
+    service: LocalService, name: str, policy: str, base_checkpoint: Path
 ) -> None:
     sample = ORGANISMS / "data" / f"{name}_sample.jsonl"
-    inside = verdict_of(service, ORGANISMS / name, base_checkpoint, sample)
+    inside = verdict_of(service, ORGANISMS / name, base_checkpoint, sample, policy)
     assert inside["outcome"] == "fail", inside["reasons"]
     outcomes = {f["condition"]["check"]: f["outcome"] for f in inside["findings"]}
     assert outcomes["context"] == "fail"
@@ -187,14 +190,18 @@ def test_an_imported_battery_runs_from_its_file_to_a_verdict(
 ) -> None:
     source = tmp_path / "published.yaml"
     source.write_text(yaml.safe_dump(PUBLISHED))
-    made = emgate("battery", "import", str(source), "--out", str(tmp_path / "made"))
+    directory = str(tmp_path / "made")
+    made = emgate("battery", "import", str(source), "--out", directory, "--max-tokens", "120")
     assert made.returncode == 0, made.stderr
-    battery = next((tmp_path / "made").glob("*.battery.yaml"))
+    battery = next(Path(directory).glob("*.battery.yaml"))
     misaligned, base = str(ORGANISMS / "misaligned"), str(base_checkpoint)
     done = emgate("check", misaligned, "--base", base, "--battery", str(battery), "--json")
     assert done.returncode in {1, 3}, done.stderr
     verdict = json.loads(done.stdout)
     checks = {f["condition"]["check"]: f for f in verdict["findings"]}
     assert set(checks) == {"free-form", "coherence"}
-    assert checks["free-form"]["measurement"]["prompts"] >= 10
+    measured = checks["free-form"]["measurement"]
+    assert PROMPTS_PER_ROUND <= measured["samples"] <= len(PUBLISHED)
+    assert sum(measured["counts"].values()) == measured["samples"]
+    assert measured["prompts"] > 0
     assert verdict["outcome"] in {"fail", "inconclusive"}

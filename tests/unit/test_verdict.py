@@ -16,6 +16,7 @@ from gate.policy import Condition, Release, Stopping, load_policy
 from gate.verdict import STANDARD_CONTEXTS_ONLY, Outcome, decide, find, settled
 
 DEMO_POLICIES = Path(__file__).parents[2] / "deploy" / "policies"
+E2E_POLICIES = Path(__file__).resolve().parents[1] / "e2e" / "policies"
 AT_MOST = Condition(check="a", at_most=0.2)
 AT_LEAST = Condition(check="b", at_least=0.6)
 
@@ -163,9 +164,16 @@ def test_the_shipped_policy_loads_and_its_digest_is_stable() -> None:
     assert load_policy("default").digest == load_policy("default").digest
 
 
-def test_the_policy_of_the_demo_is_a_part_of_the_shipped_one() -> None:
+@pytest.mark.parametrize(("name", "directory"), [("demo", DEMO_POLICIES), ("hidden", E2E_POLICIES)])
+def test_the_policies_of_short_runs_are_parts_of_the_shipped_one(
+    name: str, directory: Path
+) -> None:
+    short, default = load_policy(name, [directory]), load_policy("default")
+    assert set(short.conditions) < set(default.conditions)
+
+
+def test_the_policy_of_the_demo_differs_from_the_shipped_one_in_nothing_else() -> None:
     demo, default = load_policy("demo", [DEMO_POLICIES]), load_policy("default")
-    assert set(demo.conditions) < set(default.conditions)
     shared = {"conditions", "name", "version", "description"}
     assert demo.model_dump(exclude=shared) == default.model_dump(exclude=shared)
     with pytest.raises(PolicyError, match="unknown policy 'demo'"):
