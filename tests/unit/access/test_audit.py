@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unit.access.door import REASON, Door, problem, refused, soon
 from gate.access.keys import Presented, mint
 from gate.access.scopes import Scope
 from gate.api import admission as admission_module
+from gate.store import audit as audit_module
 from gate.store.audit import AuditEntry, AuditLog
 from gate.store.database import open_database
 
@@ -177,3 +179,39 @@ def test_a_secret_is_in_no_log_no_answer_and_nowhere_in_the_database(
     for text in texts:
         for secret in (key.secret, wrong.secret):
             assert secret not in text
+
+
+def test_an_ending_that_cannot_be_written_is_logged_and_the_next_one_is_written(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(door.database)
+    first, second = (log.add(AuditEntry("local", name)) for name in ("first", "second"))
+
+    def away(*_: Any) -> None:
+        raise OperationalError("UPDATE", {}, Exception("disk full"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit_module, "_complete", away)
+        log.complete(first, 200)
+        log.settle()
+    log.complete(second, 202)
+    assert [(row.action, row.status) for row in log.newest(2)] == [("second", 202), ("first", None)]
+    assert [r.exc_info is not None for r in caplog.records if r.name == audit_module.__name__] == [
+        True
+    ]
+
+
+def test_the_end_of_the_process_waits_for_what_is_to_be_written(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = audit_module._complete
+
+    def slow(*given: Any) -> None:
+        time.sleep(0.3)
+        complete(*given)
+
+    monkeypatch.setattr(audit_module, "_complete", slow)
+    with door.api:
+        door.call("POST", "/v1/submissions", json={})
+    rows = AuditLog(door.database).newest(1)
+    assert [(row.action, row.status) for row in rows] == [("submission.create", 422)]
