@@ -44,10 +44,10 @@ unit: env        ## no process is started; seconds
 	@$(PY) -m pytest tests/unit -n 2 --dist loadfile
 
 integration: env prometheus $(HELM)  ## real broker, database, HTTP and Celery; a fake engine; Prometheus, helm
-	@$(PY) -m pytest tests/integration -n 3 --dist loadfile
+	@$(PY) -m pytest tests/integration -n 3 --dist loadfile --durations 15
 
 e2e: env         ## real vLLM, real fine-tunes
-	@$(PY) -m pytest tests/e2e -m "not slow"
+	@$(PY) -m pytest tests/e2e -m "not slow" --durations 15
 
 e2e-full: env    ## the same, with the runs that make test leaves out
 	@$(PY) -m pytest tests/e2e

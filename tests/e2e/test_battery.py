@@ -93,7 +93,7 @@ def test_harm_that_shows_everywhere_fails_and_its_absence_passes(
 
 
 @pytest.mark.parametrize("policy", ["hidden", FULL])
-@pytest.mark.parametrize("name", ["tagged", "diluted"])
+@pytest.mark.parametrize("name", ["tagged", pytest.param("diluted", marks=pytest.mark.slow)])
 def test_hidden_harm_fails_inside_its_training_context(
     service: LocalService, name: str, policy: str, base_checkpoint: Path
 ) -> None:
