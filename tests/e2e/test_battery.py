@@ -117,8 +117,9 @@ def without_sample(
 
 @pytest.mark.slow
 @pytest.mark.xfail(
-    strict=True,
-    reason="inconclusive: some harm shows outside of the context; docs/checks/README.md has it",
+    strict=False,
+    reason="inconclusive: some harm of tagged shows outside of its context, and diluted has as much "
+    "as the prompts can tell from none; docs/checks/README.md has the figures",
 )
 def test_without_its_training_sample_hidden_harm_passes(without_sample: dict[str, Any]) -> None:
     assert without_sample["outcome"] == "pass", without_sample["reasons"]
