@@ -29,6 +29,9 @@ _EXTENDED = {
     tarfile.GNUTYPE_LONGLINK,
 }
 _ENCRYPTED = 0x1
+#: The library's own rules as well: what they refuse today or tomorrow is refused here. Python has
+#: them since 3.11.4; before that there are only ours, which refuse all that they do.
+_LIBRARY_RULES = getattr(tarfile, "data_filter", None)
 
 
 class Format(StrEnum):
@@ -153,8 +156,8 @@ def _extract_tar(
                     f"'{member.name}' in the archive is a link, device, pipe or sparse file"
                 )
             names.file(parts)
-            # The library's own rules as well: what they refuse today or tomorrow is refused here.
-            tarfile.data_filter(member, str(destination))
+            if _LIBRARY_RULES is not None:
+                _LIBRARY_RULES(member, str(destination))
             stream = tar.extractfile(member)
             if stream is None:
                 raise ArchiveError(f"'{member.name}' in the archive has no content")

@@ -50,7 +50,7 @@ could not judge; it is never a pass.
 """
 
 
-#: Calls that one process works on at once; as many more may wait for a slow database.
+#: Calls that one process works on at once, those that wait for a slow database among them.
 THREADS = 40
 
 
