@@ -122,7 +122,15 @@ def _one_sentence() -> Iterator[None]:
     """What the libraries raise on hostile headers besides their own errors."""
     try:
         yield
-    except (RecursionError, MemoryError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except (
+        RecursionError,
+        MemoryError,
+        ValueError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        AttributeError,  # of tarfile in Python before 3.11.4, on a broken gzip header
+    ) as error:
         raise ArchiveError(f"the archive is broken: {type(error).__name__}: {error}") from error
     except (NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"the archive is of a kind that is not taken: {error}") from error
