@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes.gate import FakeEngines
 from postgresql import PostgreSQL, postgresql
+from unit.checkpoints import write_model
 
 from checks.judgement import Exchange, Judge, Judgement
 from gate.settings import Settings
@@ -33,6 +34,12 @@ def _one_thread_each() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         yield
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint's files, to be put into a store."""
+    return write_model(tmp_path_factory.mktemp("store") / "model")
 
 
 class Remembering:

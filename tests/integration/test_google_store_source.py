@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,9 +15,9 @@ from fakes.cutting_proxy import CuttingProxy, running_proxy
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
-from unit.checkpoints import write_model
 
 from gate.settings import Settings
+from integration.store_sources import fetch, tar_of
 from workers.checkpoint import download, object_store
 from workers.checkpoint.fetching import fetched
 from workers.checkpoint.inspection import inspect_full_model
@@ -73,17 +71,6 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, allowed_sources=[f"gs://{BUCKET}"], fetch_attempts=2)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("store") / "model")
-
-
-def fetch(uri: str, settings: Settings) -> dict[str, bytes]:
-    with fetched(uri, settings, lambda *_: None) as source:
-        assert source.name == uri
-        return {f.name: f.read_bytes() for f in source.directory.iterdir()}
-
-
 def test_a_prefix_is_fetched_and_nothing_but_what_would_be_loaded(
     put: Put, settings: Settings, model: Path
 ) -> None:
@@ -99,10 +86,7 @@ def test_a_prefix_is_fetched_and_nothing_but_what_would_be_loaded(
 
 
 def test_an_archive_is_fetched_and_extracted(put: Put, settings: Settings, model: Path) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(model, "model")
-    put("m.tar.gz", buffer.getvalue())
+    put("m.tar.gz", tar_of(model, "w:gz"))
     expected = {file.name: file.read_bytes() for file in model.iterdir()}
     assert fetch(f"gs://{BUCKET}/m.tar.gz", settings) == expected
 

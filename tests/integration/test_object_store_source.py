@@ -18,12 +18,12 @@ import boto3
 import pytest
 from fakes.cutting_proxy import CuttingProxy, running_proxy
 from moto.server import ThreadedMotoServer
-from unit.checkpoints import write_model
 
 from gate.archive_names import ArchiveError
 from gate.errors import GateError, PathOutsideRootError, WrongUsageError
 from gate.settings import Settings
 from gate.sources import SourceNotAllowedError, parse_source
+from integration.store_sources import fetch, tar_of
 from workers.checkpoint import download, fetching, object_store
 from workers.checkpoint.fetching import fetched
 from workers.checkpoint.inspection import inspect_full_model
@@ -87,17 +87,6 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, allowed_sources=[f"s3://{BUCKET}"], fetch_attempts=2)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("store") / "model")
-
-
-def fetch(uri: str, settings: Settings) -> dict[str, bytes]:
-    with fetched(uri, settings, lambda *_: None) as source:
-        assert source.name == uri
-        return {f.name: f.read_bytes() for f in source.directory.iterdir()}
-
-
 def ranges(proxy: CuttingProxy) -> list[int]:
     """Where each request for content began."""
     return [int(n) for n in re.findall(r"(?i)range: bytes=(\d+)-", "".join(proxy.requests))]
@@ -115,13 +104,6 @@ def test_a_prefix_is_fetched_and_nothing_but_what_would_be_loaded(
     assert fetch(f"s3://{BUCKET}/run/7", settings) == files
     with fetched(f"s3://{BUCKET}/run/7", settings, lambda *_: None) as source:
         assert inspect_full_model(source.directory).digest == inspect_full_model(model).digest
-
-
-def tar_of(model: Path, mode: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
-        tar.add(model, "model")
-    return buffer.getvalue()
 
 
 def zip_of(model: Path) -> bytes:
