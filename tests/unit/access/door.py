@@ -48,6 +48,12 @@ class Door:
         headers = {"Authorization": f"Bearer {key.text}"} if key else {}
         return self.api.request(method, path, headers=headers | more.pop("headers", {}), **more)
 
+    def last_use(self) -> datetime | None:
+        """When the only key was last used; the API notes that after it has answered."""
+        self.app.state.admission.audit.settle()
+        (key,) = self.keys.all()
+        return key.last_used_at
+
     def audit(self) -> list[tuple[str, str, str | None, int | None]]:
         """Actor, action, target and status of the calls, oldest first; not of the command line."""
         rows = self.app.state.admission.audit.newest(10_000)

@@ -159,18 +159,18 @@ def test_the_document_names_the_key_the_scope_and_the_refusals(door: Door) -> No
 
 def test_last_use_is_noted_and_not_more_than_once_a_minute(door: Door) -> None:
     key = door.key(Scope.READ)
-    assert door.keys.all()[0].last_used_at is None
+    assert door.last_use() is None
     door.call("GET", "/v1/submissions", key)
-    first = door.keys.all()[0].last_used_at
+    first = door.last_use()
     assert first is not None
     door.call("GET", "/v1/submissions", key)
-    assert door.keys.all()[0].last_used_at == first
+    assert door.last_use() == first
 
 
 def test_a_wrong_secret_is_no_use_of_the_key(door: Door) -> None:
     key = door.key(Scope.READ)
     door.call("GET", "/v1/submissions", Presented(key.id, mint().secret))
-    assert door.keys.all()[0].last_used_at is None
+    assert door.last_use() is None
 
 
 def test_one_call_too_many_is_told_when_to_come_back(open_door: Callable[..., Door]) -> None:
