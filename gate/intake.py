@@ -11,6 +11,7 @@ from gate.admission import admit
 from gate.errors import WrongUsageError
 from gate.policy import Policy, load_policy
 from gate.settings import Settings
+from gate.store.audit import PendingEntry
 from gate.store.idempotency import Claim
 from gate.store.submissions import SubmissionRecord
 from gate.store.tables import Table
@@ -31,8 +32,11 @@ def accept(
     submitted_by: str | None = None,
     claim: Claim | None = None,
     rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
+    audit: PendingEntry | None = None,
 ) -> Submission:
-    """Record and queue a submission; ``rows_with`` makes rows that are written together with it.
+    """Record and queue a submission.
+
+    ``rows_with`` makes rows that are written together with it, as the entry of the audit log is.
 
     Raises:
         KeyTakenError: another request with the same idempotency key was faster.
@@ -50,7 +54,7 @@ def accept(
     if wanted.base is not None:
         real["base"] = admit(wanted.base, settings)
     submission = record.create(
-        wanted.model_copy(update=real), source, submitted_by, claim, rows_with
+        wanted.model_copy(update=real), source, submitted_by, claim, rows_with, audit
     )
     log.info(
         "submitted by %s: %s under policy %s",

@@ -41,7 +41,8 @@ class AccessMiddleware:
     """Admits or refuses each request before any of its body is read.
 
     Plain ASGI and no dependency: streams pass through untouched, and unknown paths and methods are
-    refused like known ones. Sets ``request.state.actor``.
+    refused like known ones. Sets ``request.state.actor``, and
+    ``request.state.audit`` where the route writes the row of the audit log.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
@@ -64,7 +65,7 @@ class AccessMiddleware:
         if isinstance(decided, Refused):
             await _problem(decided, call.path)(scope, receive, send)
             return
-        scope.setdefault("state", {})["actor"] = decided.actor
+        scope.setdefault("state", {}).update(actor=decided.actor, audit=decided.pending)
         status, location = 500, None
 
         async def observe(message: Message) -> None:

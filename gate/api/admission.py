@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from limits import RateLimitItemPerMinute
@@ -20,7 +20,7 @@ from gate.access.scrapers import Scrapers
 from gate.metrics import REFUSED
 from gate.rate_limits import KeyLimits
 from gate.settings import Settings
-from gate.store.audit import AuditEntry, AuditLog
+from gate.store.audit import AuditEntry, AuditLog, PendingEntry
 from gate.store.keys import KeyStore, due
 from gate.store.waivers import WaiverStore
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 METRICS_PATH = "/metrics"
 LOCAL = "local"
 ANONYMOUS = "anonymous"
+#: Calls whose row is written in the transaction of the change, and how those that make it end.
+WRITTEN_WITH_CHANGE = {"submission.create": 202}
 #: Refused attempts that one process writes down per minute. More are counted in the metrics only:
 #: whoever has no key must not fill the disk.
 REFUSALS_PER_MINUTE = 120
@@ -58,12 +60,14 @@ class Admitted:
         actor: who acts, for records.
         key: the key used, if any.
         audit_row: the row to complete when the call has ended, if there is one.
+        pending: the entry that the route writes together with its change, if it does.
         is_open: no key was asked for; the route itself knows whether the caller is genuine.
     """
 
     actor: str
     key: ApiKey | None = None
     audit_row: int | None = None
+    pending: PendingEntry | None = None
     is_open: bool = False
 
 
@@ -93,7 +97,7 @@ class Admission:
         self._noted_item = RateLimitItemPerMinute(REFUSALS_PER_MINUTE)
 
     def begin(self, call: Call) -> Admitted | Refused:
-        """Admit or refuse. The audit row of a change is on disk before the change is made."""
+        """Admit or refuse. The audit row of a change is on disk before the change, or with it."""
         decided = self._decide_about_scraper(call) if _is_scrape(call) else self._decide(call)
         action, target = action_of(call.method, call.path)
         if isinstance(decided, Refused):
@@ -102,8 +106,10 @@ class Admission:
             return decided
         if not changes_state(call.method) or decided.is_open:
             return decided
-        row = self.audit.add(AuditEntry(decided.actor, action, target, details=call.details()))
-        return Admitted(decided.actor, decided.key, row)
+        entry = AuditEntry(decided.actor, action, target, details=call.details())
+        if (status := WRITTEN_WITH_CHANGE.get(action)) is not None:
+            return replace(decided, pending=PendingEntry(entry, status))
+        return replace(decided, audit_row=self.audit.add(entry))
 
     def end(
         self, call: Call, admitted: Admitted, actor: str, status: int, location: str | None
@@ -120,6 +126,8 @@ class Admission:
                 target = location.rsplit("/", 1)[-1]
             if admitted.audit_row is not None:
                 self.audit.complete(admitted.audit_row, status, target)
+            elif admitted.pending is not None:
+                self._end_pending(admitted.pending, status, target)
             elif admitted.is_open:
                 entry = AuditEntry(actor, action, target, status, call.details())
                 self.audit.later(lambda: self._note_open(entry))
@@ -191,6 +199,18 @@ class Admission:
             "not_local",
             'Bearer realm="em-gate"',
         )
+
+    def _end_pending(self, pending: PendingEntry, status: int, target: str | None) -> None:
+        row_id = pending.row_id
+        if row_id is None:
+            # Nothing was changed: the call was refused, repeated an earlier one, or broke.
+            entry = replace(pending.entry, status=status, target=target)
+            self.audit.later(lambda: self._add(entry))
+        elif status >= 400:
+            self.audit.complete(row_id, status)
+
+    def _add(self, entry: AuditEntry) -> None:
+        self.audit.add(entry)
 
     def _note_open(self, entry: AuditEntry) -> None:
         if (entry.status or 500) < 400 or self._noted.hit(self._noted_item, "open"):

@@ -11,6 +11,7 @@ from fastapi import Depends, Path, Request
 from gate.api.listeners import Listeners
 from gate.api.problems import NO_VERDICT, UNKNOWN_SUBMISSION, ProblemError
 from gate.settings import Settings
+from gate.store.audit import PendingEntry
 from gate.store.submissions import SubmissionRecord, UnknownSubmissionError
 from gate.store.transcripts import TranscriptRecord
 from gate.submission import State, Submission
@@ -29,6 +30,23 @@ class Parts:
     transcripts: TranscriptRecord
     queue: TaskQueue
     listeners: Listeners = field(default_factory=Listeners)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for a change: of what parts, by whom, and its entry of the audit log.
+
+    ``audit`` is to be written together with the change; None where the log has the row already.
+    """
+
+    parts: Parts
+    actor: str
+    audit: PendingEntry | None = None
+
+    @classmethod
+    def of(cls, request: Request) -> Asked:
+        """What a route is asked, without the price of a dependency for each part of it."""
+        return cls(request.app.state.parts, request.state.actor, request.state.audit)
 
 
 # These two wait for nothing; were they not coroutines, each would be sent to a thread and back.

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from gate.api.bodies import require_json
 from gate.api.paging import Cursor, Limit, link_next, place_cursor, read_place
-from gate.api.parts import Actor, FoundSubmission, Parts, PartsOfApp, find_submission
+from gate.api.parts import Actor, Asked, FoundSubmission, PartsOfApp, find_submission
 from gate.api.problems import (
     ALREADY_ENDED,
     INVALID_REQUEST,
@@ -35,6 +35,7 @@ router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
 
 #: Source of the submissions that come by these routes.
 SOURCE = "api"
+ACCEPTED = 202
 
 IdempotencyKey = Annotated[
     str | None,
@@ -50,7 +51,7 @@ IdempotencyKey = Annotated[
 #: Not every database can look for a NUL.
 Text = Annotated[str | None, Query(max_length=4096, pattern=r"^[^\x00]*$")]
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
+    ACCEPTED: {
         "headers": {
             "Location": {"description": "The submission.", "schema": {"type": "string"}},
             "Idempotency-Replayed": {
@@ -64,21 +65,18 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "",
-    status_code=202,
+    status_code=ACCEPTED,
     response_model=SubmissionView,
     responses=problem_responses(403, 409, 422) | _ACCEPTED,
     dependencies=[Depends(require_json)],
     summary="Submit a checkpoint",
 )
 async def create(
-    wanted: SubmissionRequest,
-    parts: PartsOfApp,
-    actor: Actor,
-    idempotency_key: IdempotencyKey = None,
+    request: Request, wanted: SubmissionRequest, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record a submission and queue it. Answers at once; follow the Location for the state."""
     # The busiest route: one thread for all of it, and an answer that is not validated again.
-    return await asyncio.to_thread(_created, parts, actor, wanted, idempotency_key)
+    return await asyncio.to_thread(_created, Asked.of(request), wanted, idempotency_key)
 
 
 @router.get("", response_model=SubmissionPage, responses=problem_responses(422), summary="List")
@@ -144,7 +142,7 @@ def cancel(submission: FoundSubmission, parts: PartsOfApp) -> SubmissionView:
 
 @router.post(
     "/{submission_id}/retry",
-    status_code=202,
+    status_code=ACCEPTED,
     response_model=SubmissionView,
     responses=problem_responses(403, 404, 409, 422) | _ACCEPTED,
     summary="Submit the same once more",
@@ -170,35 +168,31 @@ def retry(
             INVALID_REQUEST, "Its training sample is no longer kept; submit it anew."
         )
     wanted = submission.request(sample)
-    view, headers = _submit(parts, actor, f"retry {submission.id}", wanted, idempotency_key)
+    view, headers = _submit(Asked(parts, actor), f"retry {submission.id}", wanted, idempotency_key)
     response.headers.update(headers)
     return view
 
 
-def _created(
-    parts: Parts, actor: str, wanted: SubmissionRequest, idempotency_key: str | None
-) -> Response:
-    view, headers = _submit(parts, actor, "create", wanted, idempotency_key)
-    return Response(view.model_dump_json(), 202, headers, "application/json")
+def _created(asked: Asked, wanted: SubmissionRequest, idempotency_key: str | None) -> Response:
+    view, headers = _submit(asked, "create", wanted, idempotency_key)
+    return Response(view.model_dump_json(), ACCEPTED, headers, "application/json")
 
 
 def _submit(
-    parts: Parts, actor: str, action: str, wanted: SubmissionRequest, key: str | None
+    asked: Asked, action: str, wanted: SubmissionRequest, key: str | None
 ) -> tuple[SubmissionView, dict[str, str]]:
     """The submission, and the headers of the answer."""
+    parts, actor = asked.parts, asked.actor
     claim = None
     if key is not None:
         digest = request_digest(action, wanted)
         claim = Claim(actor, key, digest, parts.settings.idempotency_seconds)
-    submission, replayed = _as_problems(
-        lambda: accept_once(
-            claim,
-            parts.submissions,
-            lambda claim: accept(
-                wanted, SOURCE, parts.settings, parts.submissions, parts.queue, actor, claim
-            ),
-        )
-    )
+
+    def accepted(claim: Claim | None) -> Submission:
+        settings, record, queue = parts.settings, parts.submissions, parts.queue
+        return accept(wanted, SOURCE, settings, record, queue, actor, claim, audit=asked.audit)
+
+    submission, replayed = _as_problems(lambda: accept_once(claim, parts.submissions, accepted))
     view = SubmissionView.of(submission)
     headers = {"Location": view.links["self"]}
     if replayed:

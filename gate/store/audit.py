@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -20,6 +20,8 @@ from gate.store.access_tables import AuditRow
 log = logging.getLogger(__name__)
 
 _AUDIT = cast(Table, AuditRow.__table__)
+# Made once: what is cached of a statement stays with it.
+_NEW_ROW = insert(_AUDIT)
 #: Longest text of a row, in characters; what is longer is cut.
 TEXT_MAX = 500
 
@@ -52,6 +54,24 @@ class AuditEntry:
     def row(self) -> AuditRow:
         """The row, for callers that write it in the transaction of the change itself."""
         return AuditRow(**self.columns())
+
+
+class PendingEntry:
+    """The entry of a call whose route writes it in the transaction of the change itself.
+
+    So the row and the change are there together or not at all, for one flush to disk.
+    """
+
+    def __init__(self, entry: AuditEntry, status: int) -> None:
+        """``status`` is that of a call which makes the change."""
+        self.entry = entry
+        #: The id of the row once its transaction is committed.
+        self.row_id: int | None = None
+        self._status = status
+
+    def write(self, connection: Connection, target: str) -> int:
+        """Write the row into the transaction that makes ``target``, and return its id."""
+        return _insert(connection, replace(self.entry, target=target, status=self._status))
 
 
 class AuditRecord(BaseModel):
@@ -174,8 +194,7 @@ class AuditLog:
             # Plain statements: on this path the unit of work costs more than they do.
             with self._engine.begin() as connection:
                 for ticket in batch:
-                    added = connection.execute(insert(_AUDIT), ticket.entry.columns())
-                    (ticket.row_id,) = added.inserted_primary_key or (0,)
+                    ticket.row_id = _insert(connection, ticket.entry)
         except BaseException as error:
             for ticket in batch:
                 ticket.error = error
@@ -189,6 +208,12 @@ class AuditLog:
             endings, self._endings = self._endings, []
         with self._engine.begin() as connection:
             _complete(connection, endings)
+
+
+def _insert(connection: Connection, entry: AuditEntry) -> int:
+    added = connection.execute(_NEW_ROW, entry.columns())
+    (row_id,) = added.inserted_primary_key or (0,)
+    return int(row_id)
 
 
 def _logged(write: Callable[[], None]) -> None:

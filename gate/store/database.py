@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,27 @@ def connect(url: str) -> Engine:
     install_fence(engine)
     traces().watch_database(engine)
     return engine
+
+
+class WritersTurns:
+    """Lets the threads of a process that write to SQLite do so one after another.
+
+    Inside SQLite writers that meet sleep and try again, longer each time, also when nobody writes
+    any more. Other databases put writers in line themselves.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._lock = threading.Lock() if engine.dialect.name == "sqlite" else None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Wait for this thread's turn; after too long go on and let SQLite refuse."""
+        held = self._lock is not None and self._lock.acquire(timeout=BUSY_SECONDS)
+        try:
+            yield
+        finally:
+            if self._lock is not None and held:
+                self._lock.release()
 
 
 def metadata() -> MetaData:

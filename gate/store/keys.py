@@ -19,6 +19,7 @@ from gate.store.audit import AuditEntry
 LAST_USED_EVERY = timedelta(minutes=1)
 
 _keys: Any = ApiKeyRow.__table__
+_ANY_KEY = select(literal(1)).select_from(_keys).limit(1)
 
 
 class UnknownKeyError(WrongUsageError):
@@ -75,8 +76,7 @@ class KeyStore:
         """Whether a key was ever made, by any process; revoked and expired ones count."""
         if not self._seen:
             with self._engine.connect() as connection:
-                query = select(literal(1)).select_from(_keys).limit(1)
-                self._seen = connection.execute(query).first() is not None
+                self._seen = connection.execute(_ANY_KEY).first() is not None
         return self._seen
 
     def authenticate(self, presented: Presented) -> ApiKey | None:

@@ -22,8 +22,9 @@ from gate.submission import (
 )
 from gate.tracing import traces
 
-_SUBMISSIONS = cast(Table, SubmissionRow.__table__)
-_TRANSITIONS = cast(Table, TransitionRow.__table__)
+# Made once: what is cached of a statement stays with it.
+_NEW_SUBMISSION = insert(cast(Table, SubmissionRow.__table__))
+_NEW_TRANSITION = insert(cast(Table, TransitionRow.__table__))
 
 
 def write_new(
@@ -96,12 +97,12 @@ def _insert(connection: Connection, made: Submission) -> None:
     This is the hot path of the API, and the unit of work costs more than the statements.
     """
     columns = made.model_dump(exclude={"state", "standing_since", "transitions"})
-    connection.execute(insert(_SUBMISSIONS), columns | {"state": made.state.value})
+    connection.execute(_NEW_SUBMISSION, columns | {"state": made.state.value})
     moves = [
         {"submission_id": made.id, "state": move.state.value, "at": move.at}
         for move in made.transitions
     ]
-    connection.execute(insert(_TRANSITIONS), moves)
+    connection.execute(_NEW_TRANSITION, moves)
 
 
 def _keep_by_digest(session: Session, content: str) -> str:

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from gate.hooks.outbox import Outbox
 from gate.store import attempts, leases, moves
 from gate.store.announcing import announce
+from gate.store.audit import PendingEntry
+from gate.store.database import WritersTurns
 from gate.store.events import EventRecord
 from gate.store.fence import Holder, fenced
 from gate.store.idempotency import Claim, IdempotencyRecord, KeyTakenError, take_key
@@ -37,6 +39,7 @@ class SubmissionRecord:
     def __init__(self, engine: Engine, outbox: Outbox = Outbox()) -> None:  # noqa: B008 - frozen
         self._engine = engine
         self._outbox = outbox
+        self._turns = WritersTurns(engine)
 
     def under(self, holder: Holder, patience: float) -> SubmissionRecord:
         """This record for a run: it writes only while the holder holds its submission.
@@ -74,17 +77,19 @@ class SubmissionRecord:
         submitted_by: str | None = None,
         claim: Claim | None = None,
         rows_with: Callable[[str], Sequence[Table]] = lambda _submission_id: (),
+        audit: PendingEntry | None = None,
     ) -> Submission:
         """Record a new submission in state ``queued``, and the key that it came with.
 
-        ``rows_with`` makes rows of its id that are written in the same transaction.
+        ``rows_with`` makes rows of its id that are written in the same transaction, as the entry
+        of the audit log is.
 
         Raises:
             KeyTakenError: another request with the same key was faster; nothing was recorded.
             IntegrityError: one of the further rows breaks a constraint; nothing was recorded.
         """
         now = datetime.now(UTC)
-        with Session(self._engine) as session, session.begin():
+        with self._turns.taken(), Session(self._engine) as session, session.begin():
             made = write_new(session, request, source, submitted_by, now)
             if claim is not None:
                 try:
@@ -93,7 +98,10 @@ class SubmissionRecord:
                     raise KeyTakenError(claim.key) from error
             session.add_all(rows_with(made.id))
             announce(session, self._outbox, made, now)
-            return made
+            row_id = audit.write(session.connection(), made.id) if audit else None
+        if audit is not None:
+            audit.row_id = row_id
+        return made
 
     def get(self, submission_id: str) -> Submission:
         """Read one submission.

@@ -71,6 +71,45 @@ def test_nothing_is_changed_when_the_audit_log_cannot_be_written(door: Door) -> 
     assert door.app.state.admission.waivers.all() == []
 
 
+def test_a_submission_and_its_row_are_there_together_or_not_at_all(door: Door) -> None:
+    body = {"checkpoint": str(door.settings.checkpoint_roots[0] / "model")}
+    first = door.call("POST", "/v1/submissions", json=body)
+    assert first.status_code == 202, first.text
+    for table in ("audit", "transitions"):
+        with door.database.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO gone")
+        assert door.call("POST", "/v1/submissions", json=body).status_code == 503
+        door.app.state.admission.audit.settle()
+        with door.database.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE gone RENAME TO {table}")
+    made = door.call("GET", "/v1/submissions").json()["items"]
+    assert [one["id"] for one in made] == [first.json()["id"]]
+    assert door.audit() == [
+        ("local", "submission.create", first.json()["id"], 202),
+        ("local", "submission.create", None, 503),
+    ]
+
+
+def test_a_submission_that_is_recorded_before_the_call_breaks_has_one_row_of_it(door: Door) -> None:
+    def break_down(_: str) -> bool:
+        raise RuntimeError("broken")
+
+    body = {"checkpoint": str(door.settings.checkpoint_roots[0] / "model")}
+    door.app.state.parts.queue.send = break_down
+    assert door.call("POST", "/v1/submissions", json=body).status_code == 500
+    (made,) = door.call("GET", "/v1/submissions").json()["items"]
+    assert door.audit() == [("local", "submission.create", made["id"], 500)]
+
+
+def test_a_repeated_call_has_a_row_of_its_own_with_what_the_first_one_made(door: Door) -> None:
+    body = {"checkpoint": str(door.settings.checkpoint_roots[0] / "model")}
+    header = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        got = door.call("POST", "/v1/submissions", json=body, headers=header)
+        assert got.status_code == 202, got.text
+    assert door.audit() == [("local", "submission.create", got.json()["id"], 202)] * 2
+
+
 def test_whoever_has_no_key_cannot_fill_the_log(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
