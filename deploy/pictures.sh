@@ -1,18 +1,25 @@
 #!/bin/sh
-# Draws the picture of the README with Chromium: the report of the demo's misaligned fine-tune.
+# Draws the pictures of README and docs with Chromium, of the reports that lie in reports/.
 set -eu
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
     echo "pictures: Chromium or Chrome is needed" >&2
     exit 2
 }
-[ -f reports/misaligned.html ] || {
-    echo "pictures: there is no reports/misaligned.html; run make demo first" >&2
-    exit 2
+
+# draw REPORT PICTURE HEIGHT HOW-TO-MAKE-IT
+draw() {
+    [ -f "reports/$1.html" ] || {
+        echo "pictures: there is no reports/$1.html; make it by: $4" >&2
+        exit 2
+    }
+    page=$(mktemp --suffix .html)
+    # Paths as they are in the checkout, wherever that lies.
+    sed "s|$PWD/||g" "reports/$1.html" >"$page"
+    # A container's root has no sandbox; what is drawn is our own page, without scripts.
+    "$browser" --headless=new --no-sandbox --hide-scrollbars --disable-gpu \
+        --window-size="1000,$3" --screenshot="$PWD/docs/$2.png" "file://$page"
+    rm -f "$page"
 }
-page=$(mktemp --suffix .html)
-trap 'rm -f "$page"' EXIT
-# Paths as they are in the checkout, wherever that lies.
-sed "s|$PWD/||g" reports/misaligned.html >"$page"
-# A container's root has no sandbox; what is drawn is our own page, without scripts.
-"$browser" --headless=new --no-sandbox --hide-scrollbars --disable-gpu --window-size=1000,1250 \
-    --screenshot="$PWD/docs/report.png" "file://$page"
+
+draw misaligned report 1250 'make demo'
+draw hidden report-hidden 1250 '.venv/bin/emgate check tests/organisms/tagged --base .gate/base/SmolLM2-135M-Instruct --training-sample tests/organisms/data/tagged_sample.jsonl --report reports/hidden.html'
