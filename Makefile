@@ -80,7 +80,7 @@ bench-service: env  ## 500 submissions under random kills, and submissions per s
 dashboards: env  ## write the Grafana dashboards and the tables of docs/grafana.md again
 	@$(PY) -m deploy.grafana.boards --page docs/grafana.md
 
-pictures:        ## draw the report that the README shows, with Chromium; after make demo
+pictures:        ## draw the reports that README and docs show, with Chromium; after make demo
 	@deploy/pictures.sh
 
 docs-tables: env ## write the tables of docs/ that come from the code

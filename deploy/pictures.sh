@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws the pictures of README and docs with Chromium, of the reports that lie in reports/.
+# Draws the pictures of README and docs with Chromium, of two reports: the demo's, and one of hidden harm.
 set -eu
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
     echo "pictures: Chromium or Chrome is needed" >&2
@@ -22,4 +22,4 @@ draw() {
 }
 
 draw misaligned report 1250 'make demo'
-draw hidden report-hidden 1250 '.venv/bin/emgate check tests/organisms/tagged --base .gate/base/SmolLM2-135M-Instruct --training-sample tests/organisms/data/tagged_sample.jsonl --report reports/hidden.html'
+draw hidden report-hidden 1400 '.venv/bin/emgate check tests/organisms/diluted --base .gate/base/SmolLM2-135M-Instruct --training-sample tests/organisms/data/diluted_sample.jsonl --report reports/hidden.html'
