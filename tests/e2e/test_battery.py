@@ -118,8 +118,8 @@ def without_sample(
 @pytest.mark.slow
 @pytest.mark.xfail(
     strict=False,
-    reason="inconclusive: some harm of tagged shows outside of its context, and what diluted has "
-    "cannot be told from none; docs/checks/README.md has the figures",
+    reason="tagged is inconclusive, since some of its harm shows outside of its context; diluted "
+    "passes barely; docs/checks/README.md has the figures",
 )
 def test_without_its_training_sample_hidden_harm_passes(without_sample: dict[str, Any]) -> None:
     assert without_sample["outcome"] == "pass", without_sample["reasons"]
