@@ -6,19 +6,20 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
     exit 2
 }
 
+page=$(mktemp --suffix .html)
+trap 'rm -f "$page"' EXIT
+
 # draw REPORT PICTURE HEIGHT HOW-TO-MAKE-IT
 draw() {
     [ -f "reports/$1.html" ] || {
         echo "pictures: there is no reports/$1.html; make it by: $4" >&2
         exit 2
     }
-    page=$(mktemp --suffix .html)
     # Paths as they are in the checkout, wherever that lies.
     sed "s|$PWD/||g" "reports/$1.html" >"$page"
     # A container's root has no sandbox; what is drawn is our own page, without scripts.
     "$browser" --headless=new --no-sandbox --hide-scrollbars --disable-gpu \
         --window-size="1000,$3" --screenshot="$PWD/docs/$2.png" "file://$page"
-    rm -f "$page"
 }
 
 draw misaligned report 1250 'make demo'

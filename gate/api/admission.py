@@ -205,12 +205,9 @@ class Admission:
         if row_id is None:
             # Nothing was changed: the call was refused, repeated an earlier one, or broke.
             entry = replace(pending.entry, status=status, target=target)
-            self.audit.later(lambda: self._add(entry))
-        elif status >= 400:
+            self.audit.later(lambda: self.audit.add(entry))
+        elif status != pending.status:
             self.audit.complete(row_id, status)
-
-    def _add(self, entry: AuditEntry) -> None:
-        self.audit.add(entry)
 
     def _note_open(self, entry: AuditEntry) -> None:
         if (entry.status or 500) < 400 or self._noted.hit(self._noted_item, "open"):

@@ -67,11 +67,11 @@ class PendingEntry:
         self.entry = entry
         #: The id of the row once its transaction is committed.
         self.row_id: int | None = None
-        self._status = status
+        self.status = status
 
     def write(self, connection: Connection, target: str) -> int:
         """Write the row into the transaction that makes ``target``, and return its id."""
-        return _insert(connection, replace(self.entry, target=target, status=self._status))
+        return _insert(connection, replace(self.entry, target=target, status=self.status))
 
 
 class AuditRecord(BaseModel):
@@ -134,7 +134,7 @@ class AuditLog:
                 return
         self.later(self._write_endings)
 
-    def later(self, write: Callable[[], None]) -> None:
+    def later(self, write: Callable[[], object]) -> None:
         """Let a thread write what nobody waits for; what fails is logged."""
         self._later.submit(_logged, write)
 
@@ -216,7 +216,7 @@ def _insert(connection: Connection, entry: AuditEntry) -> int:
     return int(row_id)
 
 
-def _logged(write: Callable[[], None]) -> None:
+def _logged(write: Callable[[], object]) -> None:
     try:
         write()
     except Exception:  # nobody waits for it who could be told
