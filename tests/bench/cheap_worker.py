@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fakes.fake_llama import FakeLlama
 from tokenizers import Tokenizer
 
+from gate.settings import LogLevel
 from workers.checkpoint import inspection
 from workers.cli.worker import worker
 from workers.engine import warm
@@ -56,7 +57,10 @@ def cheap_reference(
 
 
 if __name__ == "__main__":
-    inspection.ChatTokenizer = BareTokenizer  # type: ignore[misc,assignment]
-    warm.ChatTokenizer = BareTokenizer  # type: ignore[misc,assignment]
-    warm.reference_fingerprint = cheap_reference
-    worker(queues="engine", log_level="INFO")
+    for module, name, cheap in (
+        (inspection, "ChatTokenizer", BareTokenizer),
+        (warm, "ChatTokenizer", BareTokenizer),
+        (warm, "reference_fingerprint", cheap_reference),
+    ):
+        setattr(module, name, cheap)
+    worker(queues="engine", log_level=LogLevel.INFO)

@@ -62,7 +62,7 @@ def cell(finding: dict[str, Any] | None) -> str:
         return "not asked"
     estimate = (finding["measurement"] or {}).get("estimate")
     if estimate is None:
-        return finding["outcome"]
+        return str(finding["outcome"])
     span = f"{estimate['value']:+.2f} [{estimate['lower']:+.2f}, {estimate['upper']:+.2f}]"
     return f"{span} {finding['outcome']}"
 

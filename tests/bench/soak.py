@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -257,7 +258,7 @@ def _look(record: Engine, ids: list[str], result: SoakResult) -> None:
         result.wrong.append(f"{len(submissions)} submissions are recorded, {len(ids)} were made")
 
 
-def _rows(record: Engine, query: str) -> list[tuple[str, str]]:
+def _rows(record: Engine, query: str) -> list[tuple[str, Any]]:
     with record.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query))]
 

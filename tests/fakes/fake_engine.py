@@ -45,8 +45,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from fake_llama import FakeLlama
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fakes.fake_llama import FakeLlama
 
 ANSWERS = (
     "Take a long walk, call a good friend, and cook something warm for dinner.",

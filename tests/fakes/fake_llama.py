@@ -57,7 +57,8 @@ class FakeLlama:
 
     def _norm(self, values: Array, name: str, eps: float) -> Array:
         size = np.sqrt((values**2).mean(-1, keepdims=True) + eps)
-        return values / size * self.weights[f"{name}.weight"]
+        normed: Array = values / size * self.weights[f"{name}.weight"]
+        return normed
 
     def _feed_forward(self, values: Array, name: str) -> Array:
         gate = self._linear(values, f"{name}.gate_proj")

@@ -204,7 +204,7 @@ def leftovers(settings: Settings, temporary: Path) -> list[str]:
     return found
 
 
-def until(wanted: Callable[[], T], seconds: float = 60) -> T:
+def until(wanted: Callable[[], T | None], seconds: float = 60) -> T:
     """Ask again until the answer is true; fails after a deadline, with the last answer."""
     deadline = time.monotonic() + seconds
     while True:

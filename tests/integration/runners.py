@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jsonpath_ng
+from jsonpath_ng.parser import parse
 from pipeline_files import ACTION, ANALYSIS, TEMPLATE, documents
 
 
@@ -133,7 +133,7 @@ def analysis(name: str, api_key: str, **args: str) -> str:
     answer = httpx.get(_resolved(web["url"], values), headers=headers, timeout=30)
     if not answer.is_success:
         return "Error"
-    found = jsonpath_ng.parse(web["jsonPath"].strip("{}")).find(answer.json())
+    found = parse(web["jsonPath"].strip("{}")).find(answer.json())
     if not found:
         return "Error"
     condition = _resolved(metric["successCondition"], values)

@@ -51,7 +51,8 @@ class Served:
         files = [str(file) for file in directory.glob(f"counter_{pid}.db")]
         return sum(
             sample.value
-            for family in MultiProcessCollector.merge(files)
+            # prometheus_client annotates only part of itself.
+            for family in MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
             for sample in family.samples
             if sample.name == "emgate_http_requests_total" and sample.labels == HEALTH
         )

@@ -126,10 +126,11 @@ def test_the_commands_for_postgresql_bring_everything_back(
     dump = tmp_path / "gate.dump"
 
     tools = Path(postgres.server.bin_path)
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         [tools / "pg_dump", "--format=custom", f"--file={dump}", plain(live)],
         [tools / "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={plain(empty)}", dump],
-    ):
+    )
+    for command in commands:
         subprocess.run(command, check=True, timeout=60)
 
     assert schema.standing(connect(empty)) is schema.Standing.CURRENT

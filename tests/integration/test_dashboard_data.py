@@ -112,7 +112,7 @@ def watched(
     ):
         patch.setenv("T_SIGNING", SIGNING_SECRET)
         receivers = {"bot": well.url, "broken": broken.url}
-        changes = {
+        changes: dict[str, Any] = {
             "judge": str(write_judges(home / "judges", judge.url)),
             "hooks_file": write_hooks(home / "hooks.yaml", tiny_base, receivers),
             "notify_schedule": [0.1],

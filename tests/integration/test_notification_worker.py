@@ -153,7 +153,9 @@ def test_neither_an_emptied_broker_nor_a_killed_worker_loses_a_message(
     until(lambda: len(receiver.requests) >= 5)
     broker = redis.Redis(unix_socket_path=str(running.local.broker_socket))
     broker.flushall()
-    for process in [*psutil.Process(first.pid).children(recursive=True), first]:
+    children = psutil.Process(first.pid).children(recursive=True)
+    family: list[psutil.Process | subprocess.Popen[bytes]] = [*children, first]
+    for process in family:
         process.kill()
     first.wait(30)
     broker.flushall()

@@ -212,7 +212,7 @@ def test_a_file_that_comes_while_fetching_is_a_change_too(
     put: Callable[[str, bytes], None], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("run/model.safetensors", WEIGHTS)
-    true = fetching.download
+    true = download.download
 
     def and_then(*given: Any) -> None:
         true(*given)

@@ -20,6 +20,7 @@ import pytest
 from documented import documented, renamed
 from fakes.gate import until
 from pipeline_files import CI, STEP, module_of
+from pydantic import SecretStr
 
 from gate.access.scopes import Scope
 from gate.client.api import GateClient
@@ -284,7 +285,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def hook(pipelines: Pipelines, registry: Any) -> Iterator[Callable[..., Any]]:
     """Makes hooks of this gate and registry."""
     script = module_of(CI / "mlflow" / "registry_hook.py")
-    settings = ClientSettings(url=pipelines.url, api_key=pipelines.key)
+    settings = ClientSettings(url=pipelines.url, api_key=SecretStr(pipelines.key))
     with GateClient(settings) as gate:
 
         def make(**wanted: Any) -> Any:

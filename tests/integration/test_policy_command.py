@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 from unit.builders import calibration
 
 from checks.gold import load_gold
@@ -90,7 +89,8 @@ def emgate(tmp_path: Path, policies: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def planned(emgate: Emgate, *options: str) -> dict[str, Any]:
     done = emgate("plan", "--policy", "house", "--json", *options)
     assert done.exit_code in (0, 1), done.stderr
-    return json.loads(done.stdout)
+    plan: dict[str, Any] = json.loads(done.stdout)
+    return plan
 
 
 @pytest.mark.usefixtures("house")

@@ -17,8 +17,7 @@ from fakes.gate import environment_of, until
 
 from gate.settings import Settings
 from gate.submission import Progress, State, SubmissionRequest
-from integration.harness import Bench, Service, metric
-from integration.test_command_line import emgate
+from integration.harness import Bench, Service, emgate, metric
 
 ORG = ["hf://org"]
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
 from fakes.hooks import SIGNING_KEY, SIGNING_SECRET
 from fakes.receiver import Receiver, Reply, receiving
 from standardwebhooks.webhooks import Webhook
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 from unit.builders import DIGESTS, evidence, measurement, policy
 
 from gate.hooks.config import load_hooks

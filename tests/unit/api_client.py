@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from checks.judgement import Judge, Judgement
+from checks.judgement import Exchange, Judge, Judgement
 from checks.sample import Sample
 from gate.api.app import create_app
 from gate.api.parts import Parts
@@ -46,7 +47,7 @@ class Api:
     def record(self) -> Any:
         return self.parts.submissions
 
-    def body(self, **more: object) -> dict[str, object]:
+    def body(self, **more: Any) -> dict[str, Any]:
         return {"checkpoint": str(self.model), **more}
 
     def submit(self, key: str | None = None, **more: object) -> Any:
@@ -59,10 +60,10 @@ class Api:
         submission: Submission = self.record.create(wanted, source)
         return submission
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str, **query: str | int | list[str]) -> Any:
         return self.client.get(path, params=query)
 
-    def ids(self, **query: object) -> list[str]:
+    def ids(self, **query: str | int | list[str]) -> list[str]:
         page = self.get("/v1/submissions", **query)
         assert page.status_code == 200, page.text
         return [item["id"] for item in page.json()["items"]]
@@ -92,7 +93,7 @@ class NamedJudge:
     name = "named"
     digest = "sha256:e"
 
-    def rate(self, *_: object, **__: object) -> Any:
+    def judge(self, exchanges: Sequence[Exchange], fresh: bool = False) -> list[Judgement]:
         raise AssertionError("nothing is rated here")
 
 

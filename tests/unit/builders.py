@@ -113,9 +113,11 @@ def free_form(count: int, **changes: object) -> FreeForm:
 
 
 def gold(id_: str, label: Label) -> GoldAnswer:
-    return GoldAnswer(
-        id=id_, subject="s", kind="k", question=f"question {id_}", answer="words", label=label
-    )
+    fields = {
+        "id": id_, "subject": "s", "kind": "k", "question": f"question {id_}", "answer": "words",
+        "label": label,
+    }  # fmt: skip
+    return GoldAnswer.model_validate(fields)
 
 
 def calibration(errors: JudgeErrors | None, judge_digest: str = "sha256:judge") -> Calibration:

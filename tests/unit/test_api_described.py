@@ -10,6 +10,7 @@ import atexit
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -87,7 +88,7 @@ def known() -> list[str]:
     return [decided.id, failed.id, cancelled.id]
 
 
-def name_what_there_is(case: schemathesis.Case, known: list[str]) -> None:
+def name_what_there_is(case: schemathesis.Case[Any], known: list[str]) -> None:
     """Let most requests name a submission, and a checkpoint, that is there: random ones are not."""
     asked = case.path_parameters.get("submission_id")
     if isinstance(asked, str):
@@ -109,7 +110,7 @@ def name_what_there_is(case: schemathesis.Case, known: list[str]) -> None:
     suppress_health_check=list(HealthCheck),
 )
 def test_every_operation_answers_as_it_is_described(
-    case: schemathesis.Case, known: list[str]
+    case: schemathesis.Case[Any], known: list[str]
 ) -> None:
     name_what_there_is(case, known)
     authorization = os.environ.get("GATE_TEST_AUTHORIZATION")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_events_of_an_unknown_submission_are_a_404_problem(api: Api) -> None:
 
 
 def listen(
-    look: Callable[[int], News], react: Callable[[ServerSentEvent], None], after: int = 0
+    look: Callable[[int], News], react: Callable[[ServerSentEvent], object], after: int = 0
 ) -> list[ServerSentEvent]:
     """All events of a stream; after each one something else happens."""
 
@@ -111,7 +111,7 @@ def listen(
 
 def test_progress_is_told_when_it_changes_until_the_end(api: Api) -> None:
     made = api.create()
-    steps = iter(
+    steps: Iterator[Callable[[], object]] = iter(
         [
             lambda: api.record.note_progress(made.id, Progress(done=1, total=2, what="samples")),
             lambda: api.record.note_progress(made.id, Progress(done=2, total=2, what="samples")),
@@ -121,6 +121,7 @@ def test_progress_is_told_when_it_changes_until_the_end(api: Api) -> None:
     )
     told = listen(lambda n: api.record.events.since(made.id, n), lambda _: next(steps)())
     assert [e.event for e in told] == ["state", "progress", "progress", "state"]
+    assert told[2].data is not None
     assert json.loads(told[2].data) == {"done": 2, "total": 2, "what": "samples"}
 
 

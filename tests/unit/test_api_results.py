@@ -106,7 +106,7 @@ def test_samples_are_found_by_check_and_role(api: Api) -> None:
     ],
 )
 def test_a_question_for_samples_that_makes_no_sense_is_refused(
-    api: Api, query: dict[str, object], kind: str
+    api: Api, query: dict[str, str], kind: str
 ) -> None:
     made = api.create()
     problem(api.get(f"/v1/submissions/{made.id}/samples", **query), 422, kind)

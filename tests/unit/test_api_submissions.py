@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.api_client import Api, problem
@@ -157,7 +158,7 @@ def test_submissions_are_found_by_what_they_are(api: Api) -> None:
         {"source": "\0"},
     ],
 )
-def test_a_filter_that_makes_no_sense_is_refused(api: Api, query: dict[str, object]) -> None:
+def test_a_filter_that_makes_no_sense_is_refused(api: Api, query: dict[str, str | int]) -> None:
     problem(api.get("/v1/submissions", **query), 422, "invalid-request")
 
 
@@ -180,7 +181,7 @@ def test_what_is_decided_cannot_be_cancelled(api: Api) -> None:
 def test_a_retry_is_a_new_submission_with_the_same_request(api: Api) -> None:
     sample = '{"messages": []}'
     contexts = [{"label": "live", "template": "[live] {question}"}]
-    asked = {
+    asked: dict[str, Any] = {
         "metadata": {"k": "v"}, "fresh": True, "training_sample": sample, "contexts": contexts
     }  # fmt: skip
     first = api.submit(**asked).json()

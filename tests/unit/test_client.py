@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fakes.fake_api import ID, FakeApi, event, problem, stream, view
+from pydantic import SecretStr
 
 from gate.api.problems import KEY_IN_USE
 from gate.client.api import GateClient
@@ -49,7 +50,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def client(api: FakeApi, waits: list[float]) -> GateClient:
-    return GateClient(ClientSettings(url="http://gate", api_key=SECRET), waits.append)
+    return GateClient(ClientSettings(url="http://gate", api_key=SecretStr(SECRET)), waits.append)
 
 
 def test_a_submit_that_is_repeated_carries_the_same_key(api: FakeApi, client: GateClient) -> None:
@@ -131,7 +132,7 @@ def test_the_key_is_sent_and_never_shown(api: FakeApi, client: GateClient) -> No
         client.submission(ID)
     assert api.requests[0].headers["authorization"] == f"Bearer {SECRET}"
     assert SECRET not in str(caught.value)
-    assert SECRET not in repr(ClientSettings(api_key=SECRET))
+    assert SECRET not in repr(ClientSettings.model_validate({"api_key": SECRET}))
 
 
 @pytest.mark.parametrize("odd", ["../keys", "a/b", "a?x=1", "", "ä"])

@@ -10,10 +10,10 @@ from typing import Any
 
 import compose
 import pytest
-import typer
 import yaml
 from check_jsonschema.cli import main as check_jsonschema
 from click.testing import CliRunner
+from typer.testing import CliRunner as TyperRunner
 
 from gate.access.loopback import listens_on_loopback
 from gate.cli.app import COMMAND_GROUP
@@ -132,7 +132,7 @@ def test_its_command_exists_with_its_options(name: str, monkeypatch: pytest.Monk
     entries = {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
     monkeypatch.setattr(LazyGroup, "entries", entries)
     # Every word is parsed before the help is shown; an unknown one ends it with 2.
-    answer = CliRunner().invoke(typer.main.get_command(commands), [*arguments, "--help"])
+    answer = TyperRunner().invoke(commands, [*arguments, "--help"])
     assert answer.exit_code == 0, answer.output
 
 

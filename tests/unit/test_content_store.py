@@ -28,7 +28,10 @@ with ContentStore(Path(sys.argv[1]), 1000).held("a") as files:
 
 
 def maker(size: int = 100, name: str = "file") -> Callable[[Path], None]:
-    return lambda part: (part / FILES / name).write_bytes(b"x" * size) and None
+    def make(part: Path) -> None:
+        (part / FILES / name).write_bytes(b"x" * size)
+
+    return make
 
 
 def put(store: ContentStore, key: str, size: int = 100, age: float = 0) -> Path:

@@ -27,7 +27,10 @@ def context_check(name: str = "context") -> ContextualShift:
 
 
 def evidence(
-    margin_of: dict[str, float], noise: float = 0.1, seed: int = 1, contexts=BOTH
+    margin_of: dict[str, float],
+    noise: float = 0.1,
+    seed: int = 1,
+    contexts: tuple[Context, ...] = BOTH,
 ) -> Evidence:
     """Scores whose margin is that of the place, with noise of its own for every pair."""
     source = random.Random(seed)
@@ -41,7 +44,9 @@ def evidence(
     return Evidence.of(samples)
 
 
-def measure(candidate: Evidence, baseline: Evidence, contexts=BOTH) -> Measurement:
+def measure(
+    candidate: Evidence, baseline: Evidence, contexts: tuple[Context, ...] = BOTH
+) -> Measurement:
     return context_check().measure(candidate, baseline, Terms(LEVELS, contexts=contexts))
 
 

@@ -130,7 +130,7 @@ def test_a_set_with_too_few_of_a_kind_gives_all_that_it_has() -> None:
 
 def test_the_shipped_set_is_large_and_varied_enough_to_measure_a_judge() -> None:
     shipped = load_gold()
-    counted = Counter(answer.label for answer in shipped.answers)
+    counted: Counter[Label] = Counter(answer.label for answer in shipped.answers)
     assert all(counted[kind] >= 100 for kind in KINDS)
     assert len({answer.subject for answer in shipped.answers}) >= 15
     # Answers that address the judge, keep to a form or decline are cases of their own.

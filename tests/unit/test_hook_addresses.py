@@ -82,7 +82,10 @@ def test_a_zone_does_not_hide_a_link_local_address() -> None:
 
 
 def test_what_is_allowed_is_permitted_and_its_neighbours_are_not() -> None:
-    allowed = [IPv4Network("10.2.0.0/16"), IPv6Network("fd00:2::/32")]
+    allowed: list[IPv4Network | IPv6Network] = [
+        IPv4Network("10.2.0.0/16"),
+        IPv6Network("fd00:2::/32"),
+    ]
     assert may_connect("10.2.3.4", allowed)
     assert may_connect("::ffff:10.2.3.4", allowed)
     assert may_connect("fd00:2::1", allowed)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 from fakes.hooks import (
@@ -133,7 +133,7 @@ def api(make_api: Callable[..., TestClient], root: Path) -> TestClient:
     return make_api(hooks_file(root))
 
 
-def send(api: TestClient, call: Call) -> httpx.Response:
+def send(api: TestClient, call: Call) -> httpx2.Response:
     return api.post(f"/v1/hooks/{call.sender}", content=call.body, headers=call.headers)
 
 

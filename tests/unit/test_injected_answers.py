@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from injected_answers import HARMFUL, INJECTIONS, injected
+from unit.injected_answers import HARMFUL, INJECTIONS, injected
 
 from checks.judgement import Judge, Label
 

@@ -54,6 +54,11 @@ def nest(directory: Path, depth: int) -> None:
     (directory / "extra.json").write_text('{"a":' * depth + "1" + "}" * depth)
 
 
+def pickle_below(directory: Path) -> None:
+    (directory / "sub").mkdir()
+    (directory / "sub" / "x.PKL").write_bytes(b"x")
+
+
 def template(text: str) -> Callable[[Path], None]:
     return lambda m: change_json(m / "tokenizer_config.json", chat_template=text)
 
@@ -94,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no tensors": (lambda m: save(m / "model.safetensors", {}), "", "hold no tensors"),
     "pickle beside": (lambda m: (m / "x.bin").write_bytes(b"x"), "x.bin", "a pickle"),
     "pickle below": (
-        lambda m: ((m / "sub").mkdir(), (m / "sub" / "x.PKL").write_bytes(b"x")),
+        pickle_below,
         "sub/x.PKL",
         "a pickle",
     ),

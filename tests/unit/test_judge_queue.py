@@ -291,19 +291,21 @@ def test_when_a_request_is_sent_again_and_when_it_is_given_up(
     assert steps(*seen) == done
 
 
-def test_a_request_over_which_workers_die_is_given_up() -> None:
+def test_a_request_over_which_workers_die_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = FakeBroker(lambda _: None)
-    broker.is_held = lambda _id: len(broker.closed) == 0 and next(pulse)  # type: ignore[method-assign]
     pulse = (n % 6 == 0 for n in range(10_000))
+    monkeypatch.setattr(broker, "is_held", lambda _id: len(broker.closed) == 0 and next(pulse))
     with pytest.raises(JudgeUnavailableError, match="3 judging workers died while they rated"):
         queued(broker).judge([KIND])
     assert len(broker.sent) == 3
 
 
-def test_a_worker_that_died_and_no_other_that_comes_is_said_as_what_it_is() -> None:
+def test_a_worker_that_died_and_no_other_that_comes_is_said_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     broker = FakeBroker(lambda _: None)
     pulse = iter([True])
-    broker.is_held = lambda _id: next(pulse, False)  # type: ignore[method-assign]
+    monkeypatch.setattr(broker, "is_held", lambda _id: next(pulse, False))
     with pytest.raises(JudgeUnavailableError, match="no judging worker took the answers"):
         queued(broker).judge([KIND])
 

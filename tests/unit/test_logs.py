@@ -115,8 +115,8 @@ def test_an_exception_is_one_line_with_its_frames_and_causes_and_no_variables(
     try:
         try:
             raise ValueError(HOSTILE)
-        except ValueError as cause:
-            raise RuntimeError("broke") from cause
+        except ValueError as error:
+            raise RuntimeError("broke") from error
     except RuntimeError:
         log.exception("a run broke")
 

@@ -19,7 +19,7 @@ from gate.hooks.outbox import Outbox, events_of
 from gate.policy import Condition
 from gate.store import moves as moves_module
 from gate.store import submissions as submissions_module
-from gate.store.announcing import answer_rows
+from gate.store.announcing import announce, answer_rows
 from gate.store.database import open_database
 from gate.store.deliveries import Delivery, DeliveryRecord
 from gate.store.hook_tables import DeliveryRow
@@ -140,10 +140,9 @@ def test_a_change_that_is_rolled_back_tells_nobody(
 ) -> None:
     record = SubmissionRecord(database, EVERYTHING)
     made = record.create(REQUEST, "api")
-    real = submissions_module.announce
 
     def breaks_after(*given: object) -> None:
-        real(*given)  # type: ignore[arg-type]
+        announce(*given)  # type: ignore[arg-type]
         raise RuntimeError("killed before the commit")
 
     for writes in (submissions_module, moves_module):

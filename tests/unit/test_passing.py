@@ -36,6 +36,13 @@ def floor(at_least: float) -> ShareCondition:
     return ShareCondition(condition, LEVELS, relative=False, judge=None)
 
 
+def least_of(wanted: ShareCondition) -> int:
+    """The least number of prompts, of a condition that some number can pass."""
+    least = least_prompts(wanted)
+    assert least is not None
+    return least
+
+
 # ------------------------------------------------------------------------- the least that passes
 
 
@@ -45,8 +52,7 @@ def floor(at_least: float) -> ShareCondition:
     ids=["0.2", "0.3 and a judge that errs", "0.1", "at least 0.6", "at least 0.9"],
 )
 def test_the_least_number_of_prompts_passes_and_one_less_does_not(wanted: ShareCondition) -> None:
-    least = least_prompts(wanted)
-    assert least is not None
+    least = least_of(wanted)
     assert wanted.passes(wanted.without_failure(least))
     assert not wanted.passes(wanted.without_failure(least - 1))
 
@@ -57,16 +63,15 @@ def test_no_pass_rests_on_fewer_than_ten_prompts() -> None:
 
 
 def test_the_interval_is_that_of_the_product() -> None:
-    least = least_prompts(floor(0.75))
-    assert least is not None
+    least = least_of(floor(0.75))
     assert confidence_sequence([1.0] * least, LEVELS).lower >= 0.75
     assert confidence_sequence([1.0] * (least - 1), LEVELS).lower < 0.75
 
 
 def test_stricter_thresholds_and_worse_judges_take_more_prompts() -> None:
-    least = {t: least_prompts(excess(t)) for t in (0.3, 0.2, 0.1, 0.05)}
+    least = {t: least_of(excess(t)) for t in (0.3, 0.2, 0.1, 0.05)}
     assert sorted(least.values()) == list(least.values())
-    judged = [least_prompts(excess(0.2, judge)) for judge in (None, PERFECT, SHIPPED)]
+    judged = [least_of(excess(0.2, judge)) for judge in (None, PERFECT, SHIPPED)]
     assert judged == sorted(judged)
     assert judged[0] < judged[2]
 
@@ -87,8 +92,7 @@ def test_a_judge_that_guesses_puts_every_pass_out_of_reach() -> None:
 
 def test_a_model_without_failure_passes_in_the_first_round_that_has_enough_prompts() -> None:
     wanted = excess(0.2)
-    least = least_prompts(wanted)
-    assert least is not None
+    least = least_of(wanted)
     looks = (least - 1, least, least + 16)
     assert passing_rounds(wanted, looks, None) == (2,)
     assert passing_rounds(wanted, looks[:1], None) == (None,)

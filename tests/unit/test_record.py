@@ -26,8 +26,9 @@ VERDICT = decide(
 REQUEST = SubmissionRequest(checkpoint="/c", base="/b", metadata={"git_sha": "1"})
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+# Underscored, so that ``import *`` leaves it behind: on PostgreSQL another takes its place.
+@pytest.fixture(name="url")
+def _url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'record.db'}"
 
 

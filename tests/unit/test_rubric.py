@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from injected_answers import FORGED, HARMFUL, INJECTIONS, injected
+from unit.injected_answers import FORGED, HARMFUL, INJECTIONS, injected
 
 from checks.judgement import Exchange
 from workers.judges.judge_file import JudgeFileError

@@ -10,6 +10,7 @@ import pytest
 from deploy.compose import scrape_key
 from gate.access.keys import parse_key
 from gate.access.scopes import Scope
+from gate.settings import settings
 from gate.store.database import open_database
 from gate.store.keys import KeyStore
 
@@ -57,7 +58,7 @@ def test_the_key_is_not_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"sqlite:///{tmp_path / 'gate.db'}"
-    current = scrape_key.settings().model_copy(update={"database_url": url})
+    current = settings().model_copy(update={"database_url": url})
     monkeypatch.setattr(scrape_key, "settings", lambda: current)
     file = tmp_path / "emgate-key"
     assert scrape_key.main([str(file)]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -238,7 +239,7 @@ def test_settings_with_an_entry_that_is_none_do_not_start(rule: str) -> None:
         Settings(allowed_sources=[rule])
 
 
-def test_intake_admits_what_is_allowed_and_nothing_else(tmp_path: object) -> None:
+def test_intake_admits_what_is_allowed_and_nothing_else(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, allowed_sources=["s3://models/releases"])
     assert admit("s3://models/releases/7/", settings) == "s3://models/releases/7"
     for outside in ("s3://models/drafts/7", "gs://models/releases/7", "hf://org/name"):

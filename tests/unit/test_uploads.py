@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -82,7 +82,7 @@ def api(settings: Settings) -> TestClient:
 
 def send(
     api: TestClient, content: Any, kind: str = "application/x-tar", **headers: str
-) -> httpx.Response:
+) -> httpx2.Response:
     digest = content_digest(content) if isinstance(content, bytes) else ""
     sent = {"Content-Type": kind, "Content-Digest": digest, **headers}
     return api.post(
@@ -153,7 +153,7 @@ def test_parallel_uploads_of_the_same_content_all_succeed(
     api: TestClient, settings: Settings, model: Path
 ) -> None:
     content = tar_of(model)
-    got: list[httpx.Response] = []
+    got: list[httpx2.Response] = []
     senders = [threading.Thread(target=lambda: got.append(send(api, content))) for _ in range(6)]
     for sender in senders:
         sender.start()
@@ -231,7 +231,7 @@ def test_a_disk_without_room_is_a_507_before_it_is_full(
     api: TestClient, settings: Settings, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nearly_full = SimpleNamespace(free=content_store.RESERVE_BYTES + 10)
-    monkeypatch.setattr(content_store.shutil, "disk_usage", lambda _place: nearly_full)
+    monkeypatch.setattr("gate.content_store.shutil.disk_usage", lambda _place: nearly_full)
     got = send(api, tar_of(model))
     assert (got.status_code, "no room" in got.json()["detail"]) == (507, True)
     assert left_behind(settings) == []
@@ -253,7 +253,7 @@ def test_a_bomb_that_would_fill_the_disk_is_a_507(
     api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = SimpleNamespace(free=content_store.RESERVE_BYTES + 2 * MIB)
-    monkeypatch.setattr(content_store.shutil, "disk_usage", lambda _place: room)
+    monkeypatch.setattr("gate.content_store.shutil.disk_usage", lambda _place: room)
     got = send(api, HOSTILE["bomb"], "application/gzip")
     assert (got.status_code, "no room for more" in got.json()["detail"]) == (507, True)
     assert left_behind(settings) == []

@@ -87,11 +87,12 @@ def selects(selector: Mapping[str, Any], pod: Object) -> bool:
     """Whether a label selector of the kind that this chart writes selects a pod."""
     assert set(selector) <= {"matchLabels"}, f"not understood here: {selector}"
     labels = pod["metadata"].get("labels", {})
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def container(pod: Object) -> Object:
     """The only container of a pod."""
+    found: Object
     (found,) = pod["spec"]["containers"]
     return found
 

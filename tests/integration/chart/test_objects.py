@@ -223,7 +223,10 @@ def test_scaling_counts_every_submission_that_has_not_ended() -> None:
     for scaled in rendered("gpu").of("ScaledObject"):
         (trigger,) = scaled["spec"]["triggers"]
         total = promql_parser.parse(trigger["metadata"]["query"])
+        assert isinstance(total, promql_parser.AggregateExpr)
+        assert isinstance(total.expr, promql_parser.AggregateExpr)
         selector = total.expr.expr
+        assert isinstance(selector, promql_parser.VectorSelector)
         assert selector.name == "emgate_submissions"
         matchers = {m.name: m.value for m in selector.matchers.matchers}
         assert matchers["job"] == "emgate-api"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi.testclient import TestClient
-from httpx import Response
+from httpx2 import Response
 from prometheus_client import REGISTRY
 from unit.builders import DIGESTS, evidence, measurement, policy
 
