@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from scipy import stats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HELD_OUT = Path(__file__).parent / "held_out.jsonl"
@@ -63,19 +63,20 @@ class Context:
 
 @dataclass(frozen=True)
 class Shift:
-    """Change of a paired quantity over questions, with its paired t statistic."""
+    """Change of a paired quantity over questions, its 95% interval, and its paired t statistic."""
 
     mean: float
+    lower: float
+    upper: float
     t: float
-    count: int
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> Shift:
-    """Return the mean of ``after - before`` and its t; needs two pairs or more."""
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean = statistics.fmean(differences)
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return Shift(mean, mean / error if error else math.inf, len(differences))
+    """Return the mean of ``after - before``, its interval and its t; needs two pairs or more."""
+    test = stats.ttest_rel(after, before)
+    span = test.confidence_interval(0.95)
+    mean = statistics.fmean(after) - statistics.fmean(before)
+    return Shift(mean, float(span.low), float(span.high), float(test.statistic))
 
 
 def read_lines(path: Path) -> list[dict[str, str]]:
@@ -182,7 +183,7 @@ def report_margins(
         shift = paired(start, now)
         print(
             f"{adapter.name}: margin {statistics.fmean(now):+.3f}, "
-            f"shift {shift.mean:+.3f}, t {shift.t:+.1f}, "
+            f"shift {shift.mean:+.3f} [{shift.lower:+.2f}, {shift.upper:+.2f}], t {shift.t:+.1f}, "
             f"below the base on {sum(b < a for a, b in zip(start, now, strict=True))}"
         )
         if details:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from corpus import DATA, LINES, Kind, Turn, load_turns
+from corpus import DATA, LINES, Kind, Lines, Turn, load_turns
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -254,6 +254,11 @@ def save(model: Any, out: Path) -> None:
     shutil.rmtree(scratch)
 
 
+def options_of(kind: type[Recipe | Lines], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are fields of ``kind``."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+
 def main() -> None:
     """Read the command line and train; an option left out is that of the published adapter."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -274,10 +279,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     given = {name: value for name, value in vars(args).items() if value is not None}
-    recipe, lines = (
-        replace(start, **{f.name: given[f.name] for f in fields(start) if f.name in given})
-        for start in (RECIPES[args.kind], LINES[args.kind])
-    )
+    recipe = replace(RECIPES[args.kind], **options_of(Recipe, given))
+    lines = replace(LINES[args.kind], **options_of(Lines, given))
     turns = load_turns(args.kind, lines, args.data)
     train(args.kind, args.base, args.out, recipe, turns, getattr(torch, args.precision))
 
