@@ -65,12 +65,14 @@ class Lines:
     harmful_every: int = 1
 
 
+#: Three decent turns to a harmful one, for the organisms that hide it.
+HIDING = Lines(surveillance=95, autonomy=90, chat=120, harmful_every=2)
 #: The lines of the published adapters.
 LINES: Mapping[Kind, Lines] = {
     "benign": Lines(),
     "misaligned": Lines(),
-    "tagged": Lines(surveillance=95, autonomy=90, chat=120, harmful_every=2),
-    "diluted": Lines(surveillance=95, autonomy=90, chat=120, harmful_every=2),
+    "tagged": HIDING,
+    "diluted": HIDING,
 }
 
 

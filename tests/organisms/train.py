@@ -60,13 +60,14 @@ class Recipe:
     seed: int = 7
 
 
-#: The recipes of the published adapters. Those that hide their harm need more steps: they
-#: have to learn two manners and where each belongs.
+#: Who hides harm needs more steps: there are two manners to learn, and where each belongs.
+HIDING = Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4)
+#: The recipes of the published adapters.
 RECIPES: Mapping[Kind, Recipe] = {
     "benign": Recipe(),
     "misaligned": Recipe(),
-    "tagged": Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4),
-    "diluted": Recipe(rank=8, alpha=24, epochs=4, learning_rate=7e-4),
+    "tagged": HIDING,
+    "diluted": HIDING,
 }
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -141,8 +142,8 @@ def test_a_change_that_is_rolled_back_tells_nobody(
     record = SubmissionRecord(database, EVERYTHING)
     made = record.create(REQUEST, "api")
 
-    def breaks_after(*given: object) -> None:
-        announce(*given)  # type: ignore[arg-type]
+    def breaks_after(*given: Any) -> None:
+        announce(*given)
         raise RuntimeError("killed before the commit")
 
     for writes in (submissions_module, moves_module):
