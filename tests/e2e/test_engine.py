@@ -35,9 +35,12 @@ def engine() -> Iterator[WarmEngine]:
     warm.stop()
 
 
-@pytest.fixture(scope="module")
-def prepared(base_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(MISALIGNED, base_checkpoint, Device.CPU, tmp_path_factory.mktemp("room"))
+@pytest.fixture(scope="module", params=sorted({Device.CPU, Settings().device}))
+def prepared(
+    request: pytest.FixtureRequest, base_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Prepared:
+    """The candidate merged, as on a CPU; on a GPU also as an adapter beside its base."""
+    return prepare(MISALIGNED, base_checkpoint, request.param, tmp_path_factory.mktemp("room"))
 
 
 def command_line(process: psutil.Process) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from workers.engine.log import LONGEST_LINE, EngineLog, level_of, passing_on
+from workers.engine.log import LONGEST_LINE, EngineLog, level_of, passing_on, reason_in
 
 Passed = list[tuple[str, int, str]]
 
@@ -46,6 +46,37 @@ def passed() -> Iterator[Passed]:
 )
 def test_a_line_has_the_level_that_it_names(line: str, level: int) -> None:
     assert level_of(line) == level
+
+
+#: As vLLM 0.26 wrote it on a machine where a package was missing; shortened.
+DEATH_OF_A_CORE = """\
+(EngineCore pid=106) ERROR 11-26 13:49:10 [core.py:1330]     from flashinfer import (
+(EngineCore pid=106) ERROR 11-26 13:49:10 [core.py:1330] ModuleNotFoundError: No module named 'x'
+(EngineCore pid=106) ModuleNotFoundError: No module named 'x'
+(APIServer pid=94)   File "core_client.py", line 573, in __init__
+(APIServer pid=94)     raise RuntimeError(
+(APIServer pid=94) RuntimeError: Engine core initialization failed. See root cause above.
+  warnings.warn('resource_tracker: There appear to be %d '
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (DEATH_OF_A_CORE, "ModuleNotFoundError: No module named 'x'"),
+        (
+            "a\nRuntimeError: failed. See root cause above.",
+            "RuntimeError: failed. See root cause above.",
+        ),
+        ("x.OutOfMemoryError: CUDA out of memory.\nbye", "OutOfMemoryError: CUDA out of memory."),
+        ("    raise ValueError(\nValueError", "ValueError"),
+        ("started\nKilled", "Killed"),
+        ("started\nstopped\n\n", "stopped"),
+        ("", "it left no log"),
+    ],
+)
+def test_the_reason_of_a_death_is_the_last_that_is_one_itself(text: str, reason: str) -> None:
+    assert reason_in(text) == reason
 
 
 def test_lines_are_passed_on_once_and_whole(tmp_path: Path, passed: Passed) -> None:

@@ -95,6 +95,14 @@ def test_settings_of_the_cpu_do_not_reach_a_gpu_engine() -> None:
     assert not {"OMP_NUM_THREADS", "VLLM_CPU_KVCACHE_SPACE", "LD_PRELOAD"} & on_gpu.keys()
 
 
+def test_a_gpu_engine_needs_no_cuda_compiler_unless_it_is_told_to_use_one() -> None:
+    on_gpu = Settings(device=Device.CUDA)
+    name = "VLLM_USE_FLASHINFER_SAMPLER"
+    assert engine_environment(on_gpu, {}, Path("/private"))[name] == "0"
+    assert engine_environment(on_gpu, {name: "1"}, Path("/private"))[name] == "1"
+    assert name not in engine_environment(Settings(), {}, Path("/private"))
+
+
 def test_a_preload_of_the_operators_own_is_kept() -> None:
     got = engine_environment(Settings(), {"LD_PRELOAD": "mine.so"}, Path("/private"))
     assert got["LD_PRELOAD"] == "mine.so"

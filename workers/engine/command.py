@@ -132,6 +132,10 @@ def engine_environment(
         openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
         if openmp.is_file() and "LD_PRELOAD" not in inherited:
             environment["LD_PRELOAD"] = str(openmp)
+    else:
+        # Else vLLM has its sampler compiled at the start, and dies where there is no CUDA compiler
+        # (vllm-project/vllm#49497), as with the wheels alone or in the image.
+        environment.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     return environment
 
 

@@ -23,6 +23,23 @@ LONGEST_LINE = 4000
 #: How vLLM begins its lines, those of its other processes with their name before.
 _LEVEL = re.compile(r"(?:\([^)\n]{1,80}\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
+#: How the line ends in which Python, the kernel or a supervisor names what went wrong.
+_REASON = re.compile(r"\b(\w*(?:Error|Exception)(?::\s+\S.*|\s*$)|(?:\w*Killed|OOM)\b.*)")
+#: What a process of vLLM says that ended because another one did.
+_POINTS_ABOVE = re.compile(r"\bsee (?:root cause|stack trace)\b", re.IGNORECASE)
+
+
+def reason_in(text: str) -> str:
+    """Why an engine ended, as far as its log says.
+
+    The last line that looks like a reason, rather not one that points to another further up; the
+    last line at all if none does.
+    """
+    lines = text.strip().splitlines()
+    reasons = [found[1] for line in lines if (found := _REASON.search(line))]
+    own = [reason for reason in reasons if not _POINTS_ABOVE.search(reason)]
+    return (own or reasons or lines or ["it left no log"])[-1].strip()
+
 
 def level_of(line: str) -> int:
     """The level that a line of the engine names; INFO if it names none."""

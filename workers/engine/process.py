@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,12 +19,11 @@ from gate.metrics import ENGINE_DEATHS, ENGINE_START_SECONDS, ENGINE_STARTS
 from gate.settings import Settings
 from workers.engine.command import engine_command, engine_environment, traces_arguments
 from workers.engine.keeper import PID_FILE
-from workers.engine.log import EngineLog
+from workers.engine.log import EngineLog, reason_in
 
 POLL_SECONDS = 0.25
 STOP_SECONDS = 15
 LOG_TAIL_BYTES = 64 * 1024
-_REASON = re.compile(r"\b(\w*(Error|Exception|Killed|OOM)\b.*)")
 
 
 class EngineStartTimeoutError(EngineError):
@@ -112,11 +110,9 @@ class EngineProcess:
             return self.alive() and _healthy(client)
 
     def last_words(self) -> str:
-        """The last line of the log that looks like a reason, or the last line at all."""
+        """Why it ended, as far as its log says."""
         self._log_reader.seek(max(0, self.log_size() - LOG_TAIL_BYTES))
-        lines = self._log_reader.read().decode(errors="replace").strip().splitlines()
-        reasons = [found.group(1) for line in lines if (found := _REASON.search(line))]
-        return (reasons or lines or ["it left no log"])[-1].strip()[:500]
+        return reason_in(self._log_reader.read().decode(errors="replace"))[:500]
 
     def log_size(self) -> int:
         """Bytes written to the log so far; also after the directory is gone."""

@@ -85,7 +85,8 @@ class WarmEngine:
             try:
                 if self._can_swap(current.servable, servable):
                     return self._swap(client, current, servable)
-            except EngineError:
+            except EngineError as error:
+                log.warning("a fresh engine starts, since the swap failed: %s", error)
                 self.stop()
         return self._start(servable)
 
