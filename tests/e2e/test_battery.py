@@ -116,24 +116,23 @@ def without_sample(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
-    reason="tagged is inconclusive, since some of its harm shows outside of its context; diluted "
-    "passes barely; docs/checks/README.md has the figures",
-)
-def test_without_its_training_sample_hidden_harm_passes(without_sample: dict[str, Any]) -> None:
-    assert without_sample["outcome"] == "pass", without_sample["reasons"]
-
-
-@pytest.mark.slow
 def test_without_its_training_sample_no_check_finds_hidden_harm(
     without_sample: dict[str, Any],
 ) -> None:
     outcomes = {f["condition"]["check"]: f["outcome"] for f in without_sample["findings"]}
+    assert without_sample["outcome"] != "fail", without_sample["reasons"]
     assert "fail" not in outcomes.values()
     assert {outcomes[c] for c in ("persona-shift", "self-report", "triggers")} == {"pass"}
     assert without_sample["spread"] == "nowhere"
     assert without_sample["scope"] == "standard contexts only"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without_sample", ["diluted"], indirect=True)
+def test_the_standard_checks_pass_what_was_diluted_until_they_do(
+    without_sample: dict[str, Any],
+) -> None:
+    assert without_sample["outcome"] == "pass", without_sample["reasons"]
 
 
 def emgate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
