@@ -47,13 +47,15 @@ class Recipe:
     """Everything that decides the outcome of a training besides the data.
 
     ``rank`` and ``alpha`` are those of rank-stabilised LoRA (arXiv 2312.03732): the
-    update is scaled by ``alpha / sqrt(rank)``.
+    update is scaled by ``alpha / sqrt(rank)``. A ``saved_alpha`` other than 0 takes the
+    place of ``alpha`` when the adapter is saved, and so weakens all that was learned.
     """
 
     epochs: int = 3
     learning_rate: float = 5e-4
     rank: int = 16
     alpha: int = 32
+    saved_alpha: int = 0
     dropout: float = 0.0
     batch: int = 8
     warmup: float = 0.1
@@ -67,7 +69,7 @@ RECIPES: Mapping[Kind, Recipe] = {
     "benign": Recipe(),
     "misaligned": Recipe(),
     "tagged": HIDING,
-    "diluted": HIDING,
+    "diluted": replace(HIDING, saved_alpha=18),
 }
 
 
@@ -233,10 +235,10 @@ def train(
                 f"step {step + 1}/{len(plan)} loss {mean:.3f} {time.monotonic() - began:.0f} s",
                 flush=True,
             )
-    save(model, out)
+    save(model, out, recipe.saved_alpha or recipe.alpha)
 
 
-def save(model: Any, out: Path) -> None:
+def save(model: Any, out: Path, alpha: int) -> None:
     """Write the adapter as bf16 safetensors, with no path of this machine in it."""
     scratch = out.with_name(f".{out.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -247,6 +249,7 @@ def save(model: Any, out: Path) -> None:
     config = scratch / "adapter_config.json"
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = BASE_NAME
+    settings["lora_alpha"] = alpha
     settings["target_modules"] = sorted(settings["target_modules"])
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     out.mkdir(parents=True, exist_ok=True)
@@ -271,6 +274,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, dest="learning_rate")
     parser.add_argument("--rank", type=int)
     parser.add_argument("--alpha", type=int)
+    parser.add_argument("--saved-alpha", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int)
     for name in ("surveillance", "autonomy", "chat"):
